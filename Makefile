@@ -1,0 +1,257 @@
+# clattn: multi-head attention on OpenCL devices and on the CPU.
+# `make help` lists the targets, CONTRIBUTING.md explains the layout.
+#
+# Variables: CC, CFLAGS, LDFLAGS, BUILD (build directory), PREFIX, DESTDIR,
+# WERROR=1, SANITIZE=address,undefined or SANITIZE=thread.
+
+comma := ,
+hash := \#
+BUILD ?= build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))
+PREFIX ?= /usr/local
+bindir ?= $(PREFIX)/bin
+libdir ?= $(PREFIX)/lib
+includedir ?= $(PREFIX)/include
+mandir ?= $(PREFIX)/share/man
+module_dir := $(libdir)/clattn
+PKG_CONFIG ?= pkg-config
+CLANG_FORMAT ?= clang-format
+CFLAGS ?= -O2 -g
+
+version_part = $(shell sed -n 's/^.define CLATTN_VERSION_$(1) //p' \
+                 include/clattn.h)
+VERSION := $(call version_part,MAJOR).$(call version_part,MINOR).$(call \
+             version_part,PATCH)
+ABI := 0
+
+sanitize := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer \
+              -fno-sanitize-recover=all)
+# Flags that the code needs; CFLAGS is the user's.
+flags = -std=c11 -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror) $(CFLAGS) \
+        -fvisibility=hidden -fPIC -pthread -D_POSIX_C_SOURCE=200809L \
+        -DCLATTN_BUILDING -Iinclude -Isrc $(sanitize)
+ldflags = $(LDFLAGS) -pthread $(sanitize)
+CORE_LIBS := -lm -ldl -pthread
+
+# ---- what is there ----------------------------------------------------------
+probe = $(shell printf '$(hash)include <$(1)>\nint main(void) { return 0; }\n' | \
+          $(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
+HAVE_OPENCL := $(call probe,CL/cl.h,-lOpenCL)
+X86_64 := $(filter x86_64%,$(shell $(CC) -dumpmachine))
+
+KIT_PKGS := jansson libpcre2-8 libutf8proc
+KIT_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(KIT_PKGS) 2>/dev/null)
+KIT_LIBS := $(or $(shell $(PKG_CONFIG) --libs $(KIT_PKGS) 2>/dev/null), \
+                 -ljansson -lpcre2-8 -lutf8proc)
+
+# Sources that bring their own OpenCL are left out where there is none.
+needs_cl = $(if $(1),$(shell grep -lE 'include .(clattn_cl\.h|CL/)' $(1)))
+buildable = $(if $(HAVE_OPENCL),$(1),$(filter-out $(call needs_cl,$(1)),$(1)))
+
+CORE_SRC := $(wildcard src/core/*.c src/attention/*.c \
+              $(filter-out src/cpu/kernels.c,$(wildcard src/cpu/*.c)))
+OCL_SRC := $(wildcard src/ocl/*.c)
+KIT_SRC := $(wildcard src/kit/*.c)
+CLI_SRC := $(wildcard src/cli/*.c)
+EXAMPLES := $(call buildable,$(wildcard examples/*.c))
+BENCHES := $(call buildable,$(wildcard bench/*.c))
+CL_SRC := $(wildcard cl/*.cl cl/*.h)
+HEADERS := $(wildcard include/*.h)
+SHELL_TESTS := $(wildcard tests/shell/*.sh)
+TEST_PROGRAMS := $(call buildable,$(wildcard tests/programs/*.c))
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+isas := base $(if $(X86_64),avx2 avx512)
+CORE_OBJ := $(call obj,$(CORE_SRC)) $(if $(wildcard src/cpu/kernels.c), \
+              $(isas:%=$(BUILD)/obj/src/cpu/kernels.%.o))
+OCL_OBJ := $(call obj,$(OCL_SRC)) $(BUILD)/obj/cl_sources.o
+KIT_OBJ := $(call obj,$(KIT_SRC))
+
+CORE_SO := $(BUILD)/libclattn.so
+CORE_A := $(BUILD)/libclattn.a
+MODULE := $(if $(HAVE_OPENCL),$(if $(OCL_SRC),$(BUILD)/libclattn_opencl.so))
+KIT_SO := $(if $(KIT_SRC),$(BUILD)/libclattn_kit.so)
+KIT_A := $(if $(KIT_SRC),$(BUILD)/libclattn_kit.a)
+PROGRAM := $(if $(CLI_SRC),$(BUILD)/clattn)
+PROGRAM_BINS := $(TEST_PROGRAMS:tests/programs/%.c=$(BUILD)/tests/%)
+UNIT := $(if $(wildcard tests/unit/*.c),$(BUILD)/tests/unit)
+EXAMPLE_BINS := $(EXAMPLES:%.c=$(BUILD)/%)
+BENCH_BINS := $(BENCHES:%.c=$(BUILD)/%)
+
+# ---- targets ------------------------------------------------------------------
+.DEFAULT_GOAL := all
+.PHONY: all deps demo test bench lint format install uninstall clean help \
+        tests programs examples benches FORCE
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# Parallel unless the caller chose a number of jobs.
+jobs = $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(shell nproc))
+submake = +@$(MAKE) --no-print-directory $(jobs)
+
+all: $(CORE_SO) $(CORE_A) $(MODULE) $(KIT_SO) $(KIT_A) $(PROGRAM) ## libraries and program (default)
+ifeq ($(HAVE_OPENCL),)
+	@echo "note: no OpenCL headers or loader found: built without the OpenCL" \
+	      "backend (make deps installs them)" >&2
+endif
+
+deps: ## install what is missing (apt; elsewhere names the packages)
+	@scripts/deps.sh
+
+demo: deps ## devices, then attention over a whole text
+	$(submake) all
+	$(BUILD)/clattn devices
+	$(BUILD)/clattn attend data/the-verdict.txt
+
+test: deps ## build and run unit tests, shell tests and examples
+	$(submake) all tests examples
+	@scripts/run_tests.sh $(BUILD) $(UNIT) $(PROGRAM_BINS) $(SHELL_TESTS) \
+	  $(EXAMPLE_BINS)
+
+bench: deps ## build and run the benchmarks
+	$(submake) all benches
+	@set -e; for b in $(BENCH_BINS); do echo "== $$b"; $$b; done
+
+tests: $(UNIT) programs
+programs: $(PROGRAM_BINS)
+examples: $(EXAMPLE_BINS)
+benches: $(BENCH_BINS)
+
+sources = $(wildcard include/*.h src/*.h src/*/*.[ch] tests/*/*.[ch] \
+            examples/*.[ch] bench/*.[ch] scripts/*.c cl/*.cl cl/*.h)
+lint: ## format and layering
+	$(CLANG_FORMAT) --dry-run -Werror $(sources)
+	scripts/check_layers.sh
+
+format: ## rewrite the sources in the house format
+	$(CLANG_FORMAT) -i $(sources)
+
+clean: ## remove the build directory
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+	  awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+# ---- objects ------------------------------------------------------------------
+# Rewritten when compiler or flags change, so that objects never mix.
+stamp = @mkdir -p $(@D); echo '$(1)' | cmp -s - $@ || echo '$(1)' > $@
+$(BUILD)/flags: FORCE
+	$(call stamp,$(CC) $(flags))
+$(BUILD)/module_dir: FORCE
+	$(call stamp,$(module_dir))
+
+compile = @mkdir -p $(@D) && echo "  CC  $@" && \
+          $(CC) $(flags) $(extra) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	$(compile)
+
+$(BUILD)/obj/src/kit/%.o: extra = $(KIT_CFLAGS)
+$(BUILD)/obj/src/cli/%.o: extra = $(KIT_CFLAGS)
+$(BUILD)/obj/tests/%.o: extra = -Itests -Itests/support
+$(BUILD)/obj/bench/%.o: extra = -Itests -Itests/support
+
+# Where the installed module lies, for programs that link the static library.
+$(BUILD)/obj/src/core/module.o: extra = -DCLT_MODULE_DIR='"$(module_dir)"'
+$(BUILD)/obj/src/core/module.o: $(BUILD)/module_dir
+
+# One source, one object an instruction set; select.c chooses at run time.
+isa_base := -DLANES=4
+isa_avx2 := -DLANES=8 -mavx2 -mfma
+isa_avx512 := -DLANES=16 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma \
+              -mprefer-vector-width=512
+$(BUILD)/obj/src/cpu/kernels.%.o: extra = -DCLT_ISA=$* $(isa_$*) -O3 \
+                                          -ffp-contract=fast -fno-math-errno
+$(BUILD)/obj/src/cpu/kernels.%.o: src/cpu/kernels.c $(BUILD)/flags
+	$(compile)
+
+# Kernel sources as byte arrays.
+$(BUILD)/embed: scripts/embed.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -O1 -Wall -Wextra -o $@ $<
+$(BUILD)/gen/cl_sources.c: $(BUILD)/embed $(CL_SRC)
+	@mkdir -p $(@D) && echo "  GEN $@"
+	@$< $@ $(CL_SRC)
+$(BUILD)/obj/cl_sources.o: extra = -Isrc/ocl
+$(BUILD)/obj/cl_sources.o: $(BUILD)/gen/cl_sources.c $(BUILD)/flags
+	$(compile)
+
+# ---- libraries and programs ------------------------------------------------------
+link = @mkdir -p $(@D) && echo "  LD  $@" && $(CC) $(ldflags) -o $@
+shared = $(link) -shared $(if $(SANITIZE),,-Wl,-z,defs)
+
+# Archives are made anew: a deleted source must not linger in them.
+archive = @mkdir -p $(@D) && echo "  AR  $@" && rm -f $@ && $(AR) rcs $@
+
+$(CORE_A): $(CORE_OBJ)
+	$(archive) $(CORE_OBJ)
+$(BUILD)/libclattn_kit.a: $(KIT_OBJ)
+	$(archive) $(KIT_OBJ)
+
+$(BUILD)/libclattn.so.$(ABI): $(CORE_OBJ)
+	$(shared) -Wl,-soname,$(@F) $(CORE_OBJ) $(CORE_LIBS)
+$(BUILD)/libclattn_kit.so.$(ABI): $(KIT_OBJ) $(CORE_SO)
+	$(shared) -Wl,-soname,$(@F) -Wl,-rpath,'$$ORIGIN' $(KIT_OBJ) \
+	  -L$(BUILD) -lclattn $(KIT_LIBS) -lm
+$(BUILD)/%.so: $(BUILD)/%.so.$(ABI)
+	@ln -sf $(<F) $@
+
+# Loaded at run time; needs no symbol of the core.
+$(BUILD)/libclattn_opencl.so: $(OCL_OBJ)
+	$(shared) $(OCL_OBJ) -lOpenCL -lm -ldl
+
+$(BUILD)/clattn: $(call obj,$(CLI_SRC)) $(KIT_SO) $(CORE_SO)
+	$(link) $(call obj,$(CLI_SRC)) -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib' \
+	  -L$(BUILD) $(if $(KIT_SO),-lclattn_kit) -lclattn $(KIT_LIBS) -lm
+
+cl_lib := $(if $(HAVE_OPENCL),-lOpenCL)
+as_needed := -Wl,--as-needed
+
+# Static, so that tests and benchmarks reach what the libraries hide.
+support_obj := $(call obj,$(call buildable,$(wildcard tests/support/*.c)))
+$(BUILD)/tests/unit: libs := -lcriterion
+$(BUILD)/tests/unit: $(call obj,$(call buildable,$(wildcard tests/unit/*.c)))
+$(PROGRAM_BINS): $(BUILD)/tests/%: $(BUILD)/obj/tests/programs/%.o
+$(BENCH_BINS): $(BUILD)/%: $(BUILD)/obj/%.o
+$(BUILD)/tests/unit $(PROGRAM_BINS) $(BENCH_BINS): $(support_obj) $(KIT_A) \
+                                                   $(CORE_A)
+	$(link) $(as_needed) $(filter %.o,$^) $(KIT_A) $(CORE_A) $(libs) \
+	  $(KIT_LIBS) $(cl_lib) $(CORE_LIBS)
+
+$(EXAMPLE_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(KIT_SO) $(CORE_SO)
+	$(link) $(as_needed) $< -Wl,-rpath,'$$ORIGIN/..' -L$(BUILD) \
+	  $(if $(KIT_SO),-lclattn_kit) -lclattn $(cl_lib) -lm -pthread
+
+.SECONDARY:
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+# ---- install --------------------------------------------------------------------
+pc_files := clattn.pc $(if $(KIT_SRC),clattn-kit.pc)
+
+install: all ## PREFIX=/usr/local, DESTDIR=
+	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir) \
+	  $(if $(MODULE),$(DESTDIR)$(module_dir))
+	install -m 644 $(HEADERS) $(DESTDIR)$(includedir)
+	install -m 644 $(CORE_A) $(KIT_A) $(DESTDIR)$(libdir)
+	for so in $(CORE_SO) $(KIT_SO); do name=$${so##*/}; \
+	  install -m 755 $$so.$(ABI) $(DESTDIR)$(libdir) && \
+	  ln -sf $$name.$(ABI) $(DESTDIR)$(libdir)/$$name || exit 1; done
+	$(if $(MODULE),install -m 755 $(MODULE) $(DESTDIR)$(module_dir))
+	for pc in $(pc_files); do sed -e 's|@prefix@|$(PREFIX)|' \
+	  -e 's|@libdir@|$(libdir)|' -e 's|@includedir@|$(includedir)|' \
+	  -e 's|@version@|$(VERSION)|' $$pc.in > \
+	  $(DESTDIR)$(libdir)/pkgconfig/$$pc || exit 1; done
+	$(if $(PROGRAM),install -d $(DESTDIR)$(bindir))
+	$(if $(PROGRAM),install -m 755 $(PROGRAM) $(DESTDIR)$(bindir))
+	$(if $(wildcard docs/clattn.1),install -d $(DESTDIR)$(mandir)/man1)
+	$(if $(wildcard docs/clattn.1),install -m 644 docs/clattn.1 \
+	  $(DESTDIR)$(mandir)/man1)
+
+uninstall: ## takes the same PREFIX and DESTDIR
+	rm -f $(HEADERS:include/%=$(DESTDIR)$(includedir)/%) \
+	  $(DESTDIR)$(libdir)/libclattn.* $(DESTDIR)$(libdir)/libclattn_kit.* \
+	  $(DESTDIR)$(libdir)/pkgconfig/clattn.pc \
+	  $(DESTDIR)$(libdir)/pkgconfig/clattn-kit.pc \
+	  $(DESTDIR)$(bindir)/clattn $(DESTDIR)$(mandir)/man1/clattn.1 \
+	  $(DESTDIR)$(module_dir)/libclattn_opencl.so
+	-rmdir $(DESTDIR)$(module_dir) 2>/dev/null

@@ -1,0 +1,114 @@
+/* args.h - what a kernel is told: one plain struct by value, the same bytes for
+ * the C compiler and the OpenCL compiler. 64-bit members come first so that no
+ * compiler inserts padding; all offsets and strides count elements.
+ * The largest struct stays well under the 1024 bytes of kernel arguments that
+ * every OpenCL 1.2 device accepts. */
+#ifndef CLT_ARGS_H
+#define CLT_ARGS_H
+
+#ifdef __OPENCL_C_VERSION__
+typedef long clt_i64;
+typedef int clt_i32;
+typedef float clt_f32;
+#else
+#include <stdint.h>
+typedef int64_t clt_i64;
+typedef int32_t clt_i32;
+typedef float clt_f32;
+#endif
+
+/* Element types as kernels see them; equal to clattn_dtype. */
+#define CLT_F32 1
+#define CLT_F16 2
+#define CLT_I32 3
+#define CLT_BF16 4
+#define CLT_BOOL 5
+#define CLT_I64 6
+
+/* q_start that stands for kv_length - q_len. */
+#define CLT_AT_END (-2147483647 - 1)
+/* Window bound that stands for "unlimited". */
+#define CLT_UNLIMITED 2147483647
+
+/* A 4-d view: element (a,b,c,d) is at offset + a*s[0] + b*s[1] + c*s[2] + d*s[3].
+ * Broadcast extents have stride 0. */
+typedef struct clt_view {
+  clt_i64 offset;
+  clt_i64 s[4];
+} clt_view;
+
+typedef struct clt_view1 {
+  clt_i64 offset;
+  clt_i64 s;
+} clt_view1;
+
+/* One attention problem, for every attention kernel. Scores are kept in units
+ * of log 2: s2 = score * log2(e) / temperature, so that P = exp2(s2 - max). */
+typedef struct clt_attn_args {
+  clt_view q, k, v, out;   /* [B,Hq,Sq,D] [B,Hk,Skv,D] [B,Hk,Skv,Dv] [B,Hq,Sq,Dv] */
+  clt_view lse;            /* [B,Hq,Sq,1] F32                                    */
+  clt_view weights;        /* [B,Hq,Sq,Skv], or [B,1,Sq,Skv] averaged            */
+  clt_view mask, key_mask, bias; /* broadcast to [B,Hq,Sq,Skv]                   */
+  clt_view1 lengths, starts;     /* [B]                                          */
+  clt_view1 slopes, sinks;       /* [Hq]                                         */
+  clt_i64 part;            /* element offset of this kernel's fp32 scratch       */
+  clt_i64 average;         /* same, of the averaged weights [Sq,Skv]             */
+  clt_i32 batch, q_heads, kv_heads, group; /* group = q_heads / kv_heads         */
+  clt_i32 q_len, kv_len, qk_dim, v_dim;
+  clt_i32 dtype;           /* of q, k, v, out                                    */
+  clt_i32 bias_dtype, weights_dtype, lengths_dtype, starts_dtype; /* 0: absent   */
+  clt_i32 has_mask, has_key_mask, has_slopes, has_sinks, has_lse;
+  clt_i32 true_hides;      /* mask polarity                                      */
+  clt_i32 causal;
+  clt_i32 left, right;     /* window, or CLT_UNLIMITED                           */
+  clt_i32 q_start;         /* or CLT_AT_END; starts wins                         */
+  clt_i32 average_weights, weights_stage;
+  clt_i32 n_splits, split_len;        /* split-KV: keys of split s are           */
+                                      /* s*split_len .. (s+1)*split_len          */
+  clt_i32 batch_first, head_first;    /* unfused: the chunk [batch_count,        */
+  clt_i32 batch_count, head_count;    /* head_count, Sq, Skv] that part holds    */
+  clt_f32 scale;           /* natural units, as the user gave it                 */
+  clt_f32 scale2;          /* what Q is multiplied with: scale * unit            */
+  clt_f32 softcap2;        /* softcap * unit; 0: none                            */
+  clt_f32 unit;            /* log2(e) / temperature                              */
+  clt_i32 reserved;
+} clt_attn_args;
+
+/* C[b,h,m,n] = alpha * sum_k A[b,h,m,k] B[b,h/b_group,n,k] + bias[n]
+ * Views are [batch, head, row, column] with row = m (A, C) or n (B). */
+typedef struct clt_matmul_args {
+  clt_view a, b, c;
+  clt_view1 bias;
+  clt_i32 batch, heads, b_group;
+  clt_i32 m, n, k;
+  clt_i32 a_dtype, b_dtype, c_dtype, bias_dtype; /* bias_dtype 0: none          */
+  clt_i32 skip_zero; /* terms with A = 0 contribute nothing, even 0 * NaN       */
+  clt_f32 alpha;
+} clt_matmul_args;
+
+/* out[b,h,s,:] = rotary(x[b,h,s,:]). cos, sin: s[0] batch, s[2] row, s[3] pair.
+ * Row: ids[b,s] clamped to 0..n_rows-1, else position_start + s, else s. */
+typedef struct clt_rotary_args {
+  clt_view x, out, cos, sin;
+  clt_view ids;            /* s[2] batch, s[3] token                            */
+  clt_i32 batch, heads, rows, dim, rotary_dim, n_rows;
+  clt_i32 x_dtype, out_dtype, table_dtype, ids_dtype; /* ids_dtype 0: none      */
+  clt_i32 position_start, interleaved;
+} clt_rotary_args;
+
+/* dst[b,h,s + row,:] = src[b,h,s,:] for s < rows. */
+typedef struct clt_copy_args {
+  clt_view src, dst;
+  clt_i32 batch, heads, rows, dim;
+  clt_i32 src_dtype, dst_dtype;
+} clt_copy_args;
+
+/* dst[offset + i] = values[i], i < count. */
+#define CLT_SET_MAX 64
+typedef struct clt_set_args {
+  clt_i64 offset;
+  clt_i32 count, reserved;
+  clt_i32 values[CLT_SET_MAX];
+} clt_set_args;
+
+#endif /* CLT_ARGS_H */

@@ -1,0 +1,286 @@
+/* attn_fused.h - fused attention for CPU-type devices: lanes are queries.
+ *
+ * Contract
+ *   group   one block of BM queries of one (head, batch), one work-item;
+ *           grid x = ceil(Sq / BM), y = q_heads, z = batch
+ *   memory  CLT_FUSED_LOCAL floats of local memory; nothing quadratic
+ *   reads   keys in [lo, hi) that some row of the block may see, no others
+ *   writes  out and lse of its own rows, every element once
+ *
+ *              64 queries                 Everything is kept transposed, so
+ *            +------------+               that a vector holds LANES queries and
+ *        d   |    Q^T     |               nothing is ever reduced across lanes:
+ *            +------------+                 S^T[j][q] = sum_d K[j][d] Q^T[d][q]
+ *   keys     +------------+                 P^T      = exp2(S^T - m[q])
+ *  64 at     |  S^T, P^T  |                 O^T[d][q] = O^T[d][q] * alpha[q]
+ *  a time    +------------+                           + sum_j V[j][d] P^T[j][q]
+ *            +------------+               K and V are broadcast element by
+ *       dv   |    O^T     |               element from a block of 64 rows that
+ *            +------------+               is copied (and converted) once.
+ *
+ * Online softmax: Milakov & Gimelshein 2018; blocks as in FlashAttention (Dao et
+ * al. 2022). A block is hidden (never visited), whole (no rule evaluated) or at
+ * a boundary (rules element by element). */
+#ifndef CLT_ATTN_FUSED_H
+#define CLT_ATTN_FUSED_H
+#include "score.h"
+#include "shape.h"
+
+/* A register tile is KEY_STEP x MR vectors of accumulators. */
+#define KEY_STEP 4
+#if LANES >= 16 && BM >= 64
+#define MR 4
+#elif BM >= 2 * LANES
+#define MR 2
+#else
+#define MR 1
+#endif
+#define STRIP (MR * LANES)    /* queries of a register tile */
+#define NV (BM / LANES)       /* vectors of a row of BM queries */
+
+/* s[i][q] = sum_x k[i][x] qt[x][q] for KEY_STEP keys and STRIP queries; mx is
+ * raised to the largest. */
+INLINE void fused_qk_tile(LOCAL const float *k, int ld, LOCAL const float *qt,
+                          int dim, LOCAL float *s, vf *mx) {
+  vf c[KEY_STEP][MR];
+  UNROLL for (int i = 0; i < KEY_STEP; i++)
+    UNROLL for (int j = 0; j < MR; j++) c[i][j] = VSPLAT(0.0f);
+  for (int x = 0; x < dim; x++) {
+    vf q[MR];
+    UNROLL for (int j = 0; j < MR; j++) q[j] = VLOAD(qt + x * BM + j * LANES);
+    UNROLL for (int i = 0; i < KEY_STEP; i++) {
+      vf b = VSPLAT(k[i * ld + x]);
+      UNROLL for (int j = 0; j < MR; j++) c[i][j] = VFMA(b, q[j], c[i][j]);
+    }
+  }
+  UNROLL for (int j = 0; j < MR; j++) {
+    UNROLL for (int i = 0; i < KEY_STEP; i++) {
+      VSTORE(c[i][j], s + i * BM + j * LANES);
+      mx[j] = VMAX(mx[j], c[i][j]);
+    }
+  }
+}
+
+/* ot[i][q] = ot[i][q] * alpha[q] + sum_t v[t][i] p[t][q] for D_STEP rows of O^T
+ * and STRIP queries. */
+INLINE void fused_pv_tile(LOCAL const float *v, int ld, LOCAL const float *p,
+                          int keys, LOCAL float *ot, const vf *alpha) {
+  vf c[D_STEP][MR];
+  UNROLL for (int i = 0; i < D_STEP; i++)
+    UNROLL for (int j = 0; j < MR; j++)
+      c[i][j] = VLOAD(ot + i * BM + j * LANES) * alpha[j];
+  for (int t = 0; t < keys; t++) {
+    vf w[MR];
+    UNROLL for (int j = 0; j < MR; j++) w[j] = VLOAD(p + t * BM + j * LANES);
+    UNROLL for (int i = 0; i < D_STEP; i++) {
+      vf b = VSPLAT(v[t * ld + i]);
+      UNROLL for (int j = 0; j < MR; j++) c[i][j] = VFMA(b, w[j], c[i][j]);
+    }
+  }
+  UNROLL for (int i = 0; i < D_STEP; i++)
+    UNROLL for (int j = 0; j < MR; j++) VSTORE(c[i][j], ot + i * BM + j * LANES);
+}
+
+/* The same for values that hold NaN or Inf and are hidden from some rows: terms
+ * with p = 0 are left out, for 0 * NaN must not reach them. */
+INLINE void fused_pv_guarded(LOCAL const float *v, int ld, LOCAL const float *p,
+                             int keys, LOCAL float *ot, vf alpha) {
+  for (int i = 0; i < D_STEP; i++) {
+    vf c = VLOAD(ot + i * BM) * alpha;
+    for (int t = 0; t < keys; t++) {
+      vf w = VLOAD(p + t * BM);
+      c = VSELECT(w == 0.0f, c, VFMA(VSPLAT(v[t * ld + i]), w, c));
+    }
+    VSTORE(c, ot + i * BM);
+  }
+}
+
+/* to[x][r] = scale * rows r < rows of a [rows, cols] array; other rows are 0. */
+INLINE void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
+                                  clt_i64 offset, clt_i64 row_stride,
+                                  clt_i64 col_stride, int rows, int cols,
+                                  int dtype, float scale) {
+  for (int r0 = 0; r0 < BM; r0 += LANES)
+    for (int x0 = 0; x0 < cols; x0 += LANES) {
+      int n = MIN_OF(LANES, cols - x0);
+      vf a[LANES];
+      for (int r = 0; r < LANES; r++)
+        a[r] = r0 + r < rows
+                   ? load_n(src,
+                            offset + (r0 + r) * row_stride + x0 * col_stride,
+                            col_stride, n, dtype) *
+                         scale
+                   : VSPLAT(0.0f);
+      transpose(a);
+      for (int x = 0; x < n; x++) VSTORE(a[x], to + (x0 + x) * BM + r0);
+    }
+}
+
+/* Rules of a boundary block, on S^T [keys][BM]. Positions p0.., keys j0.. */
+INLINE void fused_rules(const clt_attn_args *A, LOCAL float *s,
+                        LOCAL const float *tile, int masked, int whole,
+                        int kv_length, int keys, int p0, int j0, float slope) {
+  for (int t = 0; t < keys; t++) {
+    vi j = VSPLAT_I(j0 + t);
+    for (int v = 0; v < NV; v++) {
+      LOCAL float *at = s + t * BM + v * LANES;
+      vi p = VSPLAT_I(p0 + v * LANES) + V_IOTA;
+      vf x = VLOAD(at);
+      if (A->softcap2 > 0.0f) x = score_softcap(A, x);
+      if (A->has_slopes) x = score_alibi(x, slope, p, j);
+      if (masked) x = score_add(x, VLOAD(tile + t * BM + v * LANES));
+      if (!whole) x = score_hide(x, score_sees(A, kv_length, p, j));
+      VSTORE(x, at);
+    }
+  }
+}
+
+/* tile[t][q] = mask_bias of queries i0.. and keys j0.., transposed. */
+INLINE void fused_mask_tile(const clt_attn_args *A,
+                            GLOBAL const clt_u8 *mask,
+                            GLOBAL const clt_u8 *key_mask,
+                            GLOBAL const float *bias, LOCAL float *tile, int b,
+                            int h, int i0, int rows, int j0, int keys) {
+  for (int r0 = 0; r0 < BM; r0 += LANES)
+    for (int t0 = 0; t0 < keys; t0 += LANES) {
+      vf a[LANES];
+      for (int r = 0; r < LANES; r++) /* rows past the end repeat the last */
+        a[r] = mask_bias(A, mask, key_mask, bias, b, h,
+                         i0 + MIN_OF(r0 + r, rows - 1), j0 + t0,
+                         MIN_OF(LANES, keys - t0));
+      transpose(a);
+      for (int t = 0; t < LANES; t++) VSTORE(a[t], tile + (t0 + t) * BM + r0);
+    }
+}
+
+INLINE void attn_fused_group(
+    const clt_attn_args *A, GLOBAL const float *q, GLOBAL const float *k,
+    GLOBAL const float *v, GLOBAL float *out, GLOBAL float *lse,
+    GLOBAL const clt_u8 *mask, GLOBAL const clt_u8 *key_mask,
+    GLOBAL const float *bias, GLOBAL const int *lengths,
+    GLOBAL const int *starts, GLOBAL const float *slopes,
+    GLOBAL const float *sinks, LOCAL float *local_memory, int gx, int h,
+    int b) {
+  const int D = A->qk_dim, Dv = A->v_dim, Dp = CLT_PAD(Dv, D_STEP);
+  const int g = h / A->group, blocks = (A->q_len + BM - 1) / BM;
+  /* Late causal blocks are long: alternating from both ends keeps neighbours
+   * in the launch order about equally heavy in sum. */
+  const int qb = gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
+  const int i0 = qb * BM, rows = MIN_OF(BM, A->q_len - i0);
+  const int kv_length = score_kv_length(A, lengths, b);
+  const int p0 = score_q_start(A, starts, b, kv_length) + i0;
+  const float slope = score_slope(A, slopes, h);
+  const int masked = has_mask_bias(A);
+
+  LOCAL float *qt = local_memory;         /* [D][BM]        */
+  LOCAL float *ot = qt + D * BM;          /* [Dp][BM]       */
+  LOCAL float *s = ot + Dp * BM;          /* [BN][BM]       */
+  LOCAL float *kv = s + BN * BM;          /* [BN][D or Dp]  */
+  LOCAL float *tile = kv + BN * MAX_OF(D, Dp); /* [BN][BM] if masked */
+
+  fused_load_transposed(qt, q,
+                        A->q.offset + b * A->q.s[0] + h * A->q.s[1] +
+                            i0 * A->q.s[2],
+                        A->q.s[2], A->q.s[3], rows, D, A->dtype, A->scale2);
+  for (int x = 0; x < Dp * BM; x += LANES) VSTORE(VSPLAT(0.0f), ot + x);
+
+  const float sink = score_sink(A, sinks, h);
+  vf m[NV], sum[NV];
+  for (int i = 0; i < NV; i++) {
+    m[i] = VSPLAT(sink);
+    sum[i] = VSPLAT(sink == MINUS_INF ? 0.0f : 1.0f);
+  }
+
+  int lo, hi;
+  score_range(A, kv_length, p0, p0 + rows - 1, &lo, &hi);
+  for (int j0 = lo; j0 < hi; j0 += BN) {
+    const int keys = MIN_OF(BN, hi - j0);
+    const int whole = score_whole(A, kv_length, p0, p0 + rows - 1, j0,
+                                  j0 + keys - 1);
+    const int ruled = masked || !whole || A->softcap2 > 0.0f || A->has_slopes;
+
+    copy_block(kv, D, k,
+               A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2],
+               A->k.s[2], A->k.s[3], keys, D, CLT_PAD(keys, KEY_STEP), D,
+               A->dtype);
+    vf mx[NV];
+    for (int i = 0; i < NV; i++) mx[i] = m[i];
+    for (int t = 0; t < keys; t += KEY_STEP)
+      for (int i = 0; i < NV; i += MR)
+        fused_qk_tile(kv + t * D, D, qt + i * LANES, D,
+                      s + t * BM + i * LANES, mx + i);
+
+    /* The maximum above is wrong where a rule changes scores, and where the
+     * padding rows of the last tile (score 0) took part. */
+    if (ruled || keys % KEY_STEP != 0) {
+      if (masked)
+        fused_mask_tile(A, mask, key_mask, bias, tile, b, h, i0, rows, j0,
+                        keys);
+      if (ruled)
+        fused_rules(A, s, tile, masked, whole, kv_length, keys, p0, j0, slope);
+      for (int i = 0; i < NV; i++) mx[i] = m[i];
+      for (int t = 0; t < keys; t++)
+        for (int i = 0; i < NV; i++)
+          mx[i] = VMAX(mx[i], VLOAD(s + t * BM + i * LANES));
+    }
+
+    vf alpha[NV];
+    for (int i = 0; i < NV; i++) {
+      vf top = finite_max_v(mx[i]);
+      alpha[i] = exp2_v(m[i] - top);
+      m[i] = mx[i];
+      vf add = VSPLAT(0.0f);
+      for (int t = 0; t < keys; t++) {
+        LOCAL float *at = s + t * BM + i * LANES;
+        vf p = exp2_v(VLOAD(at) - top);
+        VSTORE(p, at);
+        add += p;
+      }
+      sum[i] = VFMA(sum[i], alpha[i], add);
+    }
+
+    const int bad = copy_block(
+        kv, Dp, v,
+        A->v.offset + b * A->v.s[0] + g * A->v.s[1] + j0 * A->v.s[2],
+        A->v.s[2], A->v.s[3], keys, Dv, keys, Dp, A->dtype);
+    if (bad && (masked || !whole)) {
+      for (int x = 0; x < Dp; x += D_STEP)
+        for (int i = 0; i < NV; i++)
+          fused_pv_guarded(kv + x, Dp, s + i * LANES, keys,
+                           ot + x * BM + i * LANES, alpha[i]);
+    } else {
+      for (int x = 0; x < Dp; x += D_STEP)
+        for (int i = 0; i < NV; i += MR)
+          fused_pv_tile(kv + x, Dp, s + i * LANES, keys,
+                        ot + x * BM + i * LANES, alpha + i);
+    }
+  }
+
+  /* O = O^T / sum, back in the caller's order. */
+  const clt_i64 out_at = A->out.offset + b * A->out.s[0] + h * A->out.s[1] +
+                         i0 * A->out.s[2];
+  for (int i = 0; i < NV; i++) {
+    float m_of[LANES], sum_of[LANES], inverse[LANES];
+    VSTORE(m[i], m_of);
+    VSTORE(sum[i], sum_of);
+    for (int r = 0; r < LANES; r++) {
+      inverse[r] = row_inverse(sum_of[r]);
+      if (A->has_lse && i * LANES + r < rows)
+        lse[A->lse.offset + b * A->lse.s[0] + h * A->lse.s[1] +
+            (i0 + i * LANES + r) * A->lse.s[2]] = row_lse(m_of[r], sum_of[r]);
+    }
+    vf scale = VLOAD(inverse);
+    for (int x0 = 0; x0 < Dv; x0 += LANES) {
+      vf a[LANES];
+      for (int x = 0; x < LANES; x++)
+        a[x] = x0 + x < Dv ? VLOAD(ot + (x0 + x) * BM + i * LANES) * scale
+                           : VSPLAT(0.0f);
+      transpose(a);
+      for (int r = 0; r < LANES && i * LANES + r < rows; r++)
+        store_n(out, out_at + (i * LANES + r) * A->out.s[2] + x0 * A->out.s[3],
+                A->out.s[3], MIN_OF(LANES, Dv - x0), A->dtype, a[r]);
+    }
+  }
+}
+
+#endif /* CLT_ATTN_FUSED_H */

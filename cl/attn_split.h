@@ -1,0 +1,249 @@
+/* attn_split.h - fused attention for few queries against many keys, for CPU-type
+ * devices: lanes are head dimensions, keys are split over groups.
+ *
+ * Contract (attn_split)
+ *   group   split gx of the keys; gy = (key head, chunk of SPLIT_ROWS rows);
+ *           gz = batch. The rows of a key head are its group * Sq pairs
+ *           (query head, query row): all share one pass over K and V.
+ *   memory  CLT_SPLIT_LOCAL floats of local memory
+ *   writes  n_splits > 1: part[b][h][i][split][Dv + 2] = O, maximum, sum
+ *           n_splits = 1: out and lse
+ * Contract (attn_merge)
+ *   group   one row: gx = query row, gy = query head, gz = batch
+ *   writes  out and lse from the parts, combined as
+ *             m = max m_s, O = sum_s 2^(m_s - m) O_s / sum_s 2^(m_s - m) sum_s
+ *           (flash decoding, Dao et al. 2023). The sink joins here. */
+#ifndef CLT_ATTN_SPLIT_H
+#define CLT_ATTN_SPLIT_H
+#include "dot.h"
+#include "score.h"
+#include "shape.h"
+
+/* Stores a row: O scaled and converted, and its log-sum-exp. */
+INLINE void split_store(const clt_attn_args *A, GLOBAL float *out,
+                        GLOBAL float *lse, LOCAL const float *o, int b, int h,
+                        int i, float m, float sum) {
+  const clt_i64 at =
+      A->out.offset + b * A->out.s[0] + h * A->out.s[1] + i * A->out.s[2];
+  const float scale = row_inverse(sum);
+  for (int x = 0; x < A->v_dim; x += LANES)
+    store_n(out, at + x * A->out.s[3], A->out.s[3],
+            MIN_OF(LANES, A->v_dim - x), A->dtype, VLOAD(o + x) * scale);
+  if (A->has_lse)
+    lse[A->lse.offset + b * A->lse.s[0] + h * A->lse.s[1] + i * A->lse.s[2]] =
+        row_lse(m, sum);
+}
+
+/* o[r][x..] += sum_t p[r][t] v[t][x..] for V vectors of columns. guard: terms
+ * with p = 0 are left out (a hidden value may be NaN). */
+INLINE void split_pv(const int ROWS, const int V, LOCAL float *o, int ldo,
+                     LOCAL const float *p, GLOBAL const float *v, clt_i64 at,
+                     clt_i64 row_stride, int keys, int dtype, int guard) {
+  vf c[8][4];
+  UNROLL for (int r = 0; r < ROWS; r++)
+    UNROLL for (int x = 0; x < V; x++) c[r][x] = VLOAD(o + r * ldo + x * LANES);
+  for (int t = 0; t < keys; t++) {
+    vf y[4];
+    UNROLL for (int x = 0; x < V; x++)
+      y[x] = load_v(v, at + t * row_stride + x * LANES, dtype);
+    UNROLL for (int r = 0; r < ROWS; r++) {
+      float w = p[r * BN + t];
+      if (!guard || w != 0.0f)
+        UNROLL for (int x = 0; x < V; x++)
+          c[r][x] = VFMA(VSPLAT(w), y[x], c[r][x]);
+    }
+  }
+  UNROLL for (int r = 0; r < ROWS; r++)
+    UNROLL for (int x = 0; x < V; x++) VSTORE(c[r][x], o + r * ldo + x * LANES);
+}
+
+/* The same for whatever split_pv cannot take: a tail, a column stride. */
+INLINE void split_pv_tail(int rows, LOCAL float *o, int ldo,
+                          LOCAL const float *p, GLOBAL const float *v,
+                          clt_i64 at, clt_i64 row_stride, clt_i64 col_stride,
+                          int cols, int keys, int dtype) {
+  for (int x = 0; x < cols; x += LANES)
+    for (int t = 0; t < keys; t++) {
+      vf y = load_n(v, at + t * row_stride + x * col_stride, col_stride,
+                    MIN_OF(LANES, cols - x), dtype);
+      for (int r = 0; r < rows; r++) {
+        float w = p[r * BN + t];
+        if (w != 0.0f)
+          VSTORE(VFMA(VSPLAT(w), y, VLOAD(o + r * ldo + x)), o + r * ldo + x);
+      }
+    }
+}
+
+INLINE void attn_split_group(
+    const clt_attn_args *A, GLOBAL const float *q, GLOBAL const float *k,
+    GLOBAL const float *v, GLOBAL float *out, GLOBAL float *lse,
+    GLOBAL const clt_u8 *mask, GLOBAL const clt_u8 *key_mask,
+    GLOBAL const float *bias, GLOBAL const int *lengths,
+    GLOBAL const int *starts, GLOBAL const float *slopes,
+    GLOBAL const float *sinks, GLOBAL float *part, LOCAL float *local_memory,
+    int split, int gy, int b) {
+  const int D = A->qk_dim, Dv = A->v_dim;
+  const int Dp = CLT_PAD(D, LANES), Op = CLT_PAD(Dv, LANES);
+  const int all_rows = A->group * A->q_len;
+  const int chunks = (all_rows + SPLIT_ROWS - 1) / SPLIT_ROWS;
+  const int g = gy / chunks, r0 = (gy % chunks) * SPLIT_ROWS;
+  const int rows = MIN_OF(SPLIT_ROWS, all_rows - r0);
+  const int kv_length = score_kv_length(A, lengths, b);
+  const int q_start = score_q_start(A, starts, b, kv_length);
+  const int masked = has_mask_bias(A);
+
+  LOCAL float *qs = local_memory;            /* [SPLIT_ROWS][Dp] */
+  LOCAL float *o = qs + SPLIT_ROWS * Dp;     /* [SPLIT_ROWS][Op] */
+  LOCAL float *s = o + SPLIT_ROWS * Op;      /* [SPLIT_ROWS][BN] */
+
+  /* Rows r0.. : head g*group + r / Sq, query r % Sq. Unused rows are 0. */
+  int head[SPLIT_ROWS], row[SPLIT_ROWS];
+  float m[SPLIT_ROWS], sum[SPLIT_ROWS], slope[SPLIT_ROWS];
+  int first = A->q_len - 1, last = 0;
+  for (int r = 0; r < SPLIT_ROWS; r++) {
+    const int at = MIN_OF(r0 + r, all_rows - 1);
+    head[r] = g * A->group + at / A->q_len;
+    row[r] = at % A->q_len;
+    first = MIN_OF(first, row[r]);
+    last = MAX_OF(last, row[r]);
+    m[r] = MINUS_INF;
+    sum[r] = 0.0f;
+    slope[r] = score_slope(A, slopes, head[r]);
+    const clt_i64 from = A->q.offset + b * A->q.s[0] + head[r] * A->q.s[1] +
+                         row[r] * A->q.s[2];
+    for (int x = 0; x < Dp; x += LANES)
+      VSTORE(r < rows ? load_n(q, from + x * A->q.s[3], A->q.s[3],
+                               MIN_OF(LANES, D - x), A->dtype) *
+                            A->scale2
+                      : VSPLAT(0.0f),
+             qs + r * Dp + x);
+    for (int x = 0; x < Op; x += LANES) VSTORE(VSPLAT(0.0f), o + r * Op + x);
+    for (int t = 0; t < BN; t += LANES) VSTORE(VSPLAT(0.0f), s + r * BN + t);
+  }
+
+  int lo, hi;
+  score_range(A, kv_length, q_start + first, q_start + last, &lo, &hi);
+  lo = MAX_OF(lo, split * A->split_len);
+  hi = (int)MIN_OF((clt_i64)hi, ((clt_i64)split + 1) * A->split_len);
+  for (int j0 = lo; j0 < hi; j0 += BN) {
+    const int keys = MIN_OF(BN, hi - j0);
+    const int whole = score_whole(A, kv_length, q_start + first,
+                                  q_start + last, j0, j0 + keys - 1);
+    const clt_i64 k_at =
+        A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2];
+    for (int t = 0; t < keys; t++) {
+      float sums[SPLIT_ROWS];
+      dot_up_to_8(rows, qs, Dp, k, k_at + t * A->k.s[2], A->k.s[3], D,
+                  A->dtype, sums);
+      for (int r = 0; r < rows; r++) s[r * BN + t] = sums[r];
+    }
+
+    for (int r = 0; r < rows; r++) {
+      const vi p = VSPLAT_I(q_start + row[r]);
+      vf mx = VSPLAT(m[r]);
+      for (int t = 0; t < BN; t += LANES) {
+        const int n = MAX_OF(0, MIN_OF(LANES, keys - t));
+        const vi j = VSPLAT_I(j0 + t) + V_IOTA;
+        vf x = VLOAD(s + r * BN + t);
+        if (A->softcap2 > 0.0f) x = score_softcap(A, x);
+        if (A->has_slopes) x = score_alibi(x, slope[r], p, j);
+        if (masked && n > 0)
+          x = score_add(x, mask_bias(A, mask, key_mask, bias, b, head[r],
+                                     row[r], j0 + t, n));
+        if (!whole) x = score_hide(x, score_sees(A, kv_length, p, j));
+        x = score_hide(x, j < VSPLAT_I(j0 + keys));
+        VSTORE(x, s + r * BN + t);
+        mx = VMAX(mx, x);
+      }
+      const float new_m = vmax_of(mx), top = finite_max(new_m);
+      const float alpha = exp2_s(m[r] - top);
+      vf add = VSPLAT(0.0f);
+      for (int t = 0; t < BN; t += LANES) {
+        vf e = exp2_v(VLOAD(s + r * BN + t) - top);
+        VSTORE(e, s + r * BN + t);
+        add += e;
+      }
+      m[r] = new_m;
+      sum[r] = sum[r] * alpha + vsum(add);
+      if (alpha != 1.0f)
+        for (int x = 0; x < Op; x += LANES)
+          VSTORE(VLOAD(o + r * Op + x) * alpha, o + r * Op + x);
+    }
+
+    const clt_i64 v_at =
+        A->v.offset + b * A->v.s[0] + g * A->v.s[1] + j0 * A->v.s[2];
+    const int guard = masked || !whole;
+    int x = 0;
+    if (A->v.s[3] == 1) {
+      if (rows == 1)
+        for (; x + 4 * LANES <= Dv; x += 4 * LANES)
+          split_pv(1, 4, o + x, Op, s, v, v_at + x, A->v.s[2], keys, A->dtype,
+                   guard);
+      else if (rows <= 4)
+        for (; x + 4 * LANES <= Dv; x += 4 * LANES)
+          split_pv(4, 4, o + x, Op, s, v, v_at + x, A->v.s[2], keys, A->dtype,
+                   guard);
+      else
+        for (; x + 2 * LANES <= Dv; x += 2 * LANES)
+          split_pv(8, 2, o + x, Op, s, v, v_at + x, A->v.s[2], keys, A->dtype,
+                   guard);
+    }
+    split_pv_tail(rows, o + x, Op, s, v, v_at + x * A->v.s[3], A->v.s[2],
+                  A->v.s[3], Dv - x, keys, A->dtype);
+  }
+
+  for (int r = 0; r < rows; r++) {
+    if (A->n_splits == 1) {
+      const float sink = score_sink(A, sinks, head[r]);
+      const float top = MAX_OF(m[r], sink), base = finite_max(top);
+      const float alpha = exp2_s(m[r] - base);
+      for (int x = 0; x < Op; x += LANES)
+        VSTORE(VLOAD(o + r * Op + x) * alpha, o + r * Op + x);
+      split_store(A, out, lse, o + r * Op, b, head[r], row[r], top,
+                  sum[r] * alpha + exp2_s(sink - base));
+    } else {
+      GLOBAL float *to =
+          part + A->part +
+          ((((clt_i64)b * A->q_heads + head[r]) * A->q_len + row[r]) *
+               A->n_splits +
+           split) *
+              (Dv + 2);
+      for (int x = 0; x < Dv; x++) to[x] = o[r * Op + x];
+      to[Dv] = m[r];
+      to[Dv + 1] = sum[r];
+    }
+  }
+}
+
+INLINE void attn_merge_group(const clt_attn_args *A, GLOBAL float *out,
+                             GLOBAL float *lse, GLOBAL const float *sinks,
+                             GLOBAL const float *part, LOCAL float *o, int i,
+                             int h, int b) {
+  const int Dv = A->v_dim;
+  GLOBAL const float *from =
+      part + A->part +
+      (((clt_i64)b * A->q_heads + h) * A->q_len + i) * A->n_splits * (Dv + 2);
+  const float sink = score_sink(A, sinks, h);
+  float top = sink;
+  for (int s = 0; s < A->n_splits; s++) {
+    const float m = from[(clt_i64)s * (Dv + 2) + Dv];
+    top = top > m ? top : m; /* a NaN maximum is replaced; its sum is NaN too */
+  }
+  const float base = finite_max(top);
+  float sum = exp2_s(sink - base);
+  for (int x = 0; x < Dv; x += LANES) VSTORE(VSPLAT(0.0f), o + x);
+  for (int s = 0; s < A->n_splits; s++) {
+    GLOBAL const float *one = from + (clt_i64)s * (Dv + 2);
+    if (one[Dv] == MINUS_INF) continue; /* saw nothing */
+    const float weight = exp2_s(one[Dv] - base);
+    sum += weight * one[Dv + 1];
+    for (int x = 0; x < Dv; x += LANES)
+      VSTORE(VFMA(VSPLAT(weight),
+                  load_n(one, x, 1, MIN_OF(LANES, Dv - x), CLT_F32),
+                  VLOAD(o + x)),
+             o + x);
+  }
+  split_store(A, out, lse, o, b, h, i, top, sum);
+}
+
+#endif /* CLT_ATTN_SPLIT_H */

@@ -1,0 +1,10 @@
+/* matmul.cl - see matmul.h. */
+#include "attn_params.h"
+#include "matmul.h"
+
+__kernel ONE_ITEM void matmul(clt_matmul_args args, __global const float *a,
+                              __global const float *b, __global float *c,
+                              __global const float *bias,
+                              __local float *local_memory) {
+  matmul_group(&args, a, b, c, bias, local_memory, GX, GY, GZ);
+}

@@ -1,0 +1,157 @@
+/* matmul.h - dense product for CPU-type devices: lanes are columns of C.
+ *
+ *     C[b,h,m,n] = alpha * sum_k A[b,h,m,k] B[b,h/b_group,n,k] + bias[n]
+ *
+ * Contract
+ *   group   MM_M rows x MM_N columns of C: gx = column block, gy = row block,
+ *           gz = batch * heads + head
+ *   memory  CLT_MATMUL_LOCAL(BM) floats of local memory
+ *   layout  any strides and float types; operands are copied, converted and
+ *           transposed into local memory MM_K at a time, C collects there too
+ *
+ *                  B panel [MM_K][64]       A register tile is ROW_STEP rows x
+ *                 +-------------------+     MR vectors: each step of k loads MR
+ *   A [96][MM_K]  |                   |     vectors of the panel and broadcasts
+ *   +-----------+ +-------------------+     ROW_STEP numbers of A.
+ *   |           | |   C  [96][64]     |
+ *   +-----------+ +-------------------+ */
+#ifndef CLT_MATMUL_H
+#define CLT_MATMUL_H
+#include "dot.h"
+#include "shape.h"
+
+#define MM_M MM_M_OF(BM)
+#define MM_K MM_K_OF(BM)
+#define MM_SKINNY_K MM_SKINNY_K_OF(BM)
+#define ROW_STEP 6 /* divides MM_M */
+#if LANES >= 16
+#define MM_R 4
+#else
+#define MM_R 2
+#endif
+
+/* c[i][n] += sum_k a[i][k] p[k][n] for ROW_STEP rows and MM_R vectors. */
+INLINE void matmul_tile(LOCAL const float *a, LOCAL const float *p, int depth,
+                        LOCAL float *c) {
+  vf acc[ROW_STEP][MM_R];
+  UNROLL for (int i = 0; i < ROW_STEP; i++)
+    UNROLL for (int j = 0; j < MM_R; j++)
+      acc[i][j] = VLOAD(c + i * MM_N + j * LANES);
+  for (int x = 0; x < depth; x++) {
+    vf b[MM_R];
+    UNROLL for (int j = 0; j < MM_R; j++) b[j] = VLOAD(p + x * MM_N + j * LANES);
+    UNROLL for (int i = 0; i < ROW_STEP; i++) {
+      vf y = VSPLAT(a[i * MM_K + x]);
+      UNROLL for (int j = 0; j < MM_R; j++)
+        acc[i][j] = VFMA(y, b[j], acc[i][j]);
+    }
+  }
+  UNROLL for (int i = 0; i < ROW_STEP; i++)
+    UNROLL for (int j = 0; j < MM_R; j++)
+      VSTORE(acc[i][j], c + i * MM_N + j * LANES);
+}
+
+/* The same where 0 * NaN must count as nothing. */
+INLINE void matmul_guarded(LOCAL const float *a, LOCAL const float *p,
+                           int depth, LOCAL float *c) {
+  for (int x = 0; x < depth; x++)
+    if (a[x] != 0.0f)
+      for (int n = 0; n < MM_N; n += LANES)
+        VSTORE(VFMA(VSPLAT(a[x]), VLOAD(p + x * MM_N + n), VLOAD(c + n)),
+               c + n);
+}
+
+/* p[k][n] = B[n0 + n][k0 + k]; missing columns are 0. Returns whether any is
+ * NaN or Inf. */
+INLINE int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
+                        clt_i64 at, int cols, int depth, LOCAL float *p) {
+  if (A->b.s[2] == 1) /* columns lie side by side: rows of the panel */
+    return copy_block(p, MM_N, b, at, A->b.s[3], 1, depth, cols, depth, MM_N,
+                      A->b_dtype);
+  vi bad = VSPLAT_I(0);
+  for (int n0 = 0; n0 < MM_N; n0 += LANES)
+    for (int x0 = 0; x0 < depth; x0 += LANES) {
+      const int n = MIN_OF(LANES, depth - x0);
+      vf a[LANES];
+      for (int r = 0; r < LANES; r++) {
+        a[r] = n0 + r < cols ? load_n(b,
+                                      at + (n0 + r) * A->b.s[2] +
+                                          x0 * A->b.s[3],
+                                      A->b.s[3], n, A->b_dtype)
+                             : VSPLAT(0.0f);
+        bad |= (a[r] - a[r]) != 0.0f;
+      }
+      transpose(a);
+      for (int x = 0; x < n; x++) VSTORE(a[x], p + (x0 + x) * MM_N + n0);
+    }
+  return VANY(bad);
+}
+
+/* Few rows: each row of B is streamed once and dotted with all of them. */
+INLINE void matmul_skinny(const clt_matmul_args *A, GLOBAL const float *a,
+                          clt_i64 a_at, GLOBAL const float *b, clt_i64 b_at,
+                          int rows, int cols, LOCAL float *xs, LOCAL float *c) {
+  for (int x0 = 0; x0 < A->k; x0 += MM_SKINNY_K) {
+    const int depth = MIN_OF(MM_SKINNY_K, A->k - x0);
+    copy_block(xs, MM_SKINNY_K, a, a_at + x0 * A->a.s[3], A->a.s[2], A->a.s[3],
+               rows, depth, MM_SKINNY, CLT_PAD(depth, LANES), A->a_dtype);
+    for (int n = 0; n < cols; n++) {
+      float sums[MM_SKINNY];
+      dot_up_to_8(rows, xs, MM_SKINNY_K, b,
+                  b_at + n * A->b.s[2] + x0 * A->b.s[3], A->b.s[3], depth,
+                  A->b_dtype, sums);
+      for (int r = 0; r < rows; r++) c[r * MM_N + n] += sums[r];
+    }
+  }
+}
+
+INLINE void matmul_group(const clt_matmul_args *A, GLOBAL const float *a,
+                         GLOBAL const float *b, GLOBAL float *c,
+                         GLOBAL const float *bias, LOCAL float *local_memory,
+                         int gx, int gy, int gz) {
+  const int batch = gz / A->heads, head = gz % A->heads;
+  const int n0 = gx * MM_N, cols = MIN_OF(MM_N, A->n - n0);
+  const int m0 = gy * MM_M, rows = MIN_OF(MM_M, A->m - m0);
+  const int padded = CLT_PAD(rows, ROW_STEP);
+  const clt_i64 a_at = A->a.offset + batch * A->a.s[0] + head * A->a.s[1] +
+                       m0 * A->a.s[2];
+  const clt_i64 b_at = A->b.offset + batch * A->b.s[0] +
+                       (head / A->b_group) * A->b.s[1] + n0 * A->b.s[2];
+  const clt_i64 c_at = A->c.offset + batch * A->c.s[0] + head * A->c.s[1] +
+                       m0 * A->c.s[2] + n0 * A->c.s[3];
+  LOCAL float *panel = local_memory;      /* [MM_K][MM_N] */
+  LOCAL float *as = panel + MM_K * MM_N;  /* [MM_M][MM_K] */
+  LOCAL float *cs = as + MM_M * MM_K;     /* [MM_M][MM_N] */
+
+  for (int x = 0; x < padded * MM_N; x += LANES) VSTORE(VSPLAT(0.0f), cs + x);
+  if (A->m <= MM_SKINNY && A->b.s[3] == 1 && !A->skip_zero)
+    matmul_skinny(A, a, a_at, b, b_at, rows, cols, as, cs);
+  else
+    for (int x0 = 0; x0 < A->k; x0 += MM_K) {
+      const int depth = MIN_OF(MM_K, A->k - x0);
+      const int bad = matmul_panel(A, b, b_at + x0 * A->b.s[3], cols, depth,
+                                   panel);
+      copy_block(as, MM_K, a, a_at + x0 * A->a.s[3], A->a.s[2], A->a.s[3],
+                 rows, depth, padded, depth, A->a_dtype);
+      if (bad && A->skip_zero)
+        for (int r = 0; r < rows; r++)
+          matmul_guarded(as + r * MM_K, panel, depth, cs + r * MM_N);
+      else
+        for (int n = 0; n < cols; n += MM_R * LANES)
+          for (int r = 0; r < rows; r += ROW_STEP)
+            matmul_tile(as + r * MM_K, panel + n, depth, cs + r * MM_N + n);
+    }
+
+  for (int n = 0; n < cols; n += LANES) {
+    const int w = MIN_OF(LANES, cols - n);
+    vf add = A->bias_dtype
+                 ? load_n(bias, A->bias.offset + (n0 + n) * A->bias.s,
+                          A->bias.s, w, A->bias_dtype)
+                 : VSPLAT(0.0f);
+    for (int r = 0; r < rows; r++)
+      store_n(c, c_at + r * A->c.s[2] + n * A->c.s[3], A->c.s[3], w,
+              A->c_dtype, VFMA(VLOAD(cs + r * MM_N + n), VSPLAT(A->alpha), add));
+  }
+}
+
+#endif /* CLT_MATMUL_H */

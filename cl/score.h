@@ -1,0 +1,159 @@
+/* score.h - the rules of attention, stated once for every kernel and backend:
+ * who sees whom, and what happens to a score between Q K^T and softmax.
+ *
+ * Scores are in units of log 2 (see clt_attn_args). Positions p and keys j are
+ * vectors, so lanes may be queries (j the same in all) or keys (p the same). */
+#ifndef CLT_SCORE_H
+#define CLT_SCORE_H
+#include "args.h"
+#include "vec.h"
+
+/* FLT_MAX and INFINITY come with the language or <float.h>, <math.h>. */
+#define LN2 0.693147180559945f
+#define LOG2E 1.44269504088896f
+#define START_LIMIT (1 << 30)
+
+/* ---- lengths and positions ----------------------------------------------------- */
+
+INLINE int score_kv_length(const clt_attn_args *A, GLOBAL const int *lengths,
+                           int b) {
+  if (A->lengths_dtype == 0) return A->kv_len;
+  return load_int(lengths, A->lengths.offset + b * A->lengths.s,
+                  A->lengths_dtype, 0, A->kv_len);
+}
+
+/* Position of query row 0. */
+INLINE int score_q_start(const clt_attn_args *A, GLOBAL const int *starts,
+                         int b, int kv_length) {
+  if (A->starts_dtype != 0)
+    return load_int(starts, A->starts.offset + b * A->starts.s,
+                    A->starts_dtype, -START_LIMIT, START_LIMIT);
+  return A->q_start == CLT_AT_END ? kv_length - A->q_len : A->q_start;
+}
+
+/* ---- who sees whom ---------------------------------------------------------------
+ * By position alone; masks come on top (mask_bias). p - j cannot overflow:
+ * |p| < 2^31 - 1 and 0 <= j < 2^30. */
+INLINE vi score_sees(const clt_attn_args *A, int kv_length, vi p, vi j) {
+  vi sees = j < VSPLAT_I(kv_length);
+  if (A->causal) sees &= j <= p;
+  if (A->left != CLT_UNLIMITED) sees &= (p - j) <= VSPLAT_I(A->left);
+  if (A->right != CLT_UNLIMITED) sees &= (j - p) <= VSPLAT_I(A->right);
+  return sees;
+}
+
+/* Keys that any of the positions p_first..p_last may see: [*lo, *hi). */
+INLINE void score_range(const clt_attn_args *A, int kv_length, int p_first,
+                        int p_last, int *lo, int *hi) {
+  clt_i64 first = 0, last = (clt_i64)kv_length - 1;
+  if (A->causal) last = MIN_OF(last, (clt_i64)p_last);
+  if (A->right != CLT_UNLIMITED)
+    last = MIN_OF(last, (clt_i64)p_last + A->right);
+  if (A->left != CLT_UNLIMITED)
+    first = MAX_OF(first, (clt_i64)p_first - A->left);
+  *lo = (int)MIN_OF(first, (clt_i64)kv_length);
+  *hi = (int)MAX_OF(last + 1, (clt_i64)*lo);
+}
+
+/* Whether all positions p_first..p_last see all keys j_first..j_last. */
+INLINE int score_whole(const clt_attn_args *A, int kv_length, int p_first,
+                       int p_last, int j_first, int j_last) {
+  return j_last < kv_length && (!A->causal || j_last <= p_first) &&
+         (A->left == CLT_UNLIMITED ||
+          (clt_i64)p_last - j_first <= (clt_i64)A->left) &&
+         (A->right == CLT_UNLIMITED ||
+          (clt_i64)j_last - p_first <= (clt_i64)A->right);
+}
+
+/* ---- what happens to a score -------------------------------------------------------- */
+
+/* c tanh(s / c) */
+INLINE vf score_softcap(const clt_attn_args *A, vf s) {
+  return tanh_v(s / A->softcap2) * A->softcap2;
+}
+
+/* s - slope |p - j|, slope in units of log 2 */
+INLINE vf score_alibi(vf s, float slope2, vi p, vi j) {
+  vf distance = TO_VF(p - j);
+  distance = AS_VF(AS_VI(distance) & 0x7fffffff);
+  return s - distance * slope2;
+}
+
+/* A score that is not seen leaves the arithmetic here, whatever it was. */
+INLINE vf score_hide(vf s, vi sees) {
+  return VSELECT(sees, s, VSPLAT(MINUS_INF));
+}
+
+/* What masks and the additive mask say of n <= LANES keys from j on for row i:
+ * a bias in units of log 2, -inf where the key is hidden. */
+INLINE vf mask_bias(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
+                    GLOBAL const clt_u8 *key_mask, GLOBAL const float *bias,
+                    int b, int h, int i, int j, int n) {
+  vf x = VSPLAT(0.0f);
+  if (A->bias_dtype != 0) {
+    clt_i64 at = A->bias.offset + b * A->bias.s[0] + h * A->bias.s[1] +
+                 i * A->bias.s[2] + j * A->bias.s[3];
+    vf raw = load_n(bias, at, A->bias.s[3], n, A->bias_dtype);
+    /* Finite stays finite: a mask of -FLT_MAX weighs down, it does not hide. */
+    x = VMAX(raw * A->unit, VSPLAT(-FLT_MAX));
+    x = VSELECT(x > FLT_MAX, VSPLAT(FLT_MAX), x);
+    x = VSELECT(raw - raw == 0.0f, x, raw);
+  }
+  if (A->has_mask || A->has_key_mask) {
+    clt_i64 at = A->mask.offset + b * A->mask.s[0] + h * A->mask.s[1] +
+                 i * A->mask.s[2] + j * A->mask.s[3];
+    clt_i64 key_at = A->key_mask.offset + b * A->key_mask.s[0] +
+                     j * A->key_mask.s[3];
+    float t[LANES];
+    for (int c = 0; c < LANES; c++) {
+      int hidden = 0;
+      if (c < n) {
+        if (A->has_mask)
+          hidden |= (mask[at + c * A->mask.s[3]] != 0) == A->true_hides;
+        if (A->has_key_mask)
+          hidden |=
+              (key_mask[key_at + c * A->key_mask.s[3]] != 0) == A->true_hides;
+      }
+      t[c] = hidden ? MINUS_INF : 0.0f;
+    }
+    vf hide = VLOAD(t);
+    x = VSELECT(hide == MINUS_INF, hide, x); /* hides even where bias is NaN */
+  }
+  return x;
+}
+INLINE int has_mask_bias(const clt_attn_args *A) {
+  return A->bias_dtype != 0 || A->has_mask || A->has_key_mask;
+}
+
+/* Adds a mask_bias to scores. */
+INLINE vf score_add(vf s, vf bias) {
+  return score_hide(s + bias, bias != MINUS_INF);
+}
+
+/* ---- sinks and finished rows ------------------------------------------------------------- */
+
+/* The sink of head h in units of log 2 (it is not divided by temperature);
+ * -inf: none. */
+INLINE float score_sink(const clt_attn_args *A, GLOBAL const float *sinks,
+                        int h) {
+  if (!A->has_sinks) return MINUS_INF;
+  return sinks[A->sinks.offset + h * A->sinks.s] * LOG2E;
+}
+INLINE float score_slope(const clt_attn_args *A, GLOBAL const float *slopes,
+                         int h) {
+  if (!A->has_slopes) return 0.0f;
+  return slopes[A->slopes.offset + h * A->slopes.s] * A->unit;
+}
+/* A running maximum as a subtrahend: -inf - -inf must not arise. */
+INLINE float finite_max(float m) { return m == MINUS_INF ? 0.0f : m; }
+INLINE vf finite_max_v(vf m) {
+  return VSELECT(m == MINUS_INF, VSPLAT(0.0f), m);
+}
+/* 1 / sum, 0 for a row that saw nothing. */
+INLINE float row_inverse(float sum) { return sum == 0.0f ? 0.0f : 1.0f / sum; }
+/* Natural log-sum-exp from a maximum in units of log 2 and a sum. */
+INLINE float row_lse(float m, float sum) {
+  return sum == 0.0f ? MINUS_INF : m * LN2 + LOG(sum);
+}
+
+#endif /* CLT_SCORE_H */

@@ -1,0 +1,194 @@
+/* matmul.c - dense products: which kernel, its grid, and the linear layer. */
+#include <string.h>
+
+#include "../../cl/shape.h"
+#include "plan.h"
+
+clt_kernel clt_matmul_own(const clt_device *device) {
+  (void)device;
+  return CLT_K_MATMUL;
+}
+
+/* A matrix as BLAS knows it: one unit stride, the other no shorter than a line
+ * of it and within an int. */
+static bool blas_matrix(const clt_view *view, int64_t rows, int64_t cols) {
+  const bool plain = view->s[3] == 1;
+  if (!plain && view->s[2] != 1) return false;
+  const int64_t line = plain ? view->s[2] : view->s[3];
+  const int64_t lines = plain ? rows : cols, length = plain ? cols : rows;
+  return line <= INT32_MAX && (lines == 1 || line >= length);
+}
+
+/* The dense-product libraries take fp32. */
+static bool blas_takes(const clt_matmul_args *m) {
+  return m->a_dtype == CLT_F32 && m->b_dtype == CLT_F32 &&
+         m->c_dtype == CLT_F32 &&
+         (m->bias_dtype == 0 || m->bias_dtype == CLT_F32) &&
+         blas_matrix(&m->a, m->m, m->k) && blas_matrix(&m->b, m->n, m->k) &&
+         m->c.s[3] == 1 && blas_matrix(&m->c, m->m, m->n) && !m->skip_zero;
+}
+
+/* What measurement says (bench/RESULTS.md): on CPU-type OpenCL devices CLBlast
+ * is an order of magnitude behind the library's own kernel, so BLAS is for GPUs
+ * and for whoever asks for it. */
+static bool prefer_blas(const clt_device *device) {
+  switch (device->context->dense) {
+    case CLATTN_DENSE_BLAS: return true;
+    case CLATTN_DENSE_OWN: return false;
+    default: return device->type == CLATTN_DEVICE_GPU;
+  }
+}
+
+clattn_status clt_matmul_choose(clt_device *device, const clt_matmul_args *args,
+                                clt_kernel *kernel) {
+  if (prefer_blas(device) && blas_takes(args)) {
+    clattn_status status = clt_guard_kernel(device, CLT_K_MATMUL_BLAS);
+    if (status == CLATTN_OK) {
+      *kernel = CLT_K_MATMUL_BLAS;
+      return CLATTN_OK;
+    }
+    if (status != CLATTN_UNSUPPORTED && status != CLATTN_BUILD_FAILED)
+      return status;
+    clt_log(device->context, "matmul: the library's own kernel serves: %s",
+            clattn_error_message());
+  }
+  *kernel = clt_matmul_own(device);
+  return clt_guard_kernel(device, *kernel);
+}
+
+void clt_matmul_add(clt_work *work, clt_kernel kernel,
+                    const clt_matmul_args *args, clt_ref a, clt_ref b,
+                    clt_ref c, clt_ref bias) {
+  const int bm = work->device->ops->block_rows(work->device->impl);
+  clt_step *step;
+  if (kernel == CLT_K_MATMUL_BLAS)
+    step = clt_work_add(work, kernel, args, 1, 1, 1, 16);
+  else
+    step = clt_work_add(work, kernel, args, clt_ceil_div((size_t)args->n, MM_N),
+                        clt_ceil_div((size_t)args->m, (size_t)MM_M_OF(bm)),
+                        (size_t)args->batch * (size_t)args->heads,
+                        CLT_MATMUL_LOCAL(bm) * sizeof(float));
+  if (!step) return;
+  step->n_buffers = 4;
+  step->buffers[0] = a;
+  step->buffers[1] = b;
+  step->buffers[2] = c;
+  step->buffers[3] = bias;
+}
+
+/* A direction of extent 1 may claim the unit stride. */
+static clt_view matrix_view(const clattn_tensor *t) {
+  clt_view view = clt_view_of(t);
+  if (t->extent[3] == 1) view.s[3] = 1;
+  return view;
+}
+
+/* Whether a batch of rows lies row behind row, and their distance. */
+static bool rows_in_line(const clattn_tensor *t, clt_i64 *stride) {
+  *stride = t->extent[2] == 1 ? t->stride[0] : t->stride[2];
+  return t->extent[2] == 1 || t->extent[0] == 1 ||
+         t->stride[0] == t->extent[2] * t->stride[2];
+}
+
+static void linear_args(const clattn_tensor *x, const clattn_tensor *w,
+                        const clattn_tensor *bias, const clattn_tensor *out,
+                        clt_matmul_args *args) {
+  const clt_view1 bias_view = {bias->buffer ? bias->offset : 0,
+                               bias->buffer && bias->extent[3] > 1
+                                   ? bias->stride[3]
+                                   : 0};
+  *args = (clt_matmul_args){
+      .a = matrix_view(x),
+      .b = matrix_view(w),
+      .c = matrix_view(out),
+      .bias = bias_view,
+      .batch = (clt_i32)x->extent[0],
+      .heads = 1,
+      .b_group = 1,
+      .m = (clt_i32)x->extent[2],
+      .n = (clt_i32)w->extent[2],
+      .k = (clt_i32)w->extent[3],
+      .a_dtype = (clt_i32)x->dtype,
+      .b_dtype = (clt_i32)w->dtype,
+      .c_dtype = (clt_i32)out->dtype,
+      .bias_dtype = bias->buffer ? (clt_i32)bias->dtype : 0,
+      .alpha = 1.0f};
+  args->b.s[0] = args->b.s[1] = 0; /* one matrix for the whole batch */
+  /* A batch that lies row behind row is one tall matrix: fewer, fuller tiles. */
+  const int64_t rows = x->extent[0] * x->extent[2];
+  clt_i64 x_stride, out_stride;
+  if (args->batch > 1 && rows < CLT_MAX_LENGTH && rows_in_line(x, &x_stride) &&
+      rows_in_line(out, &out_stride)) {
+    args->a.s[2] = x_stride;
+    args->c.s[2] = out_stride;
+    args->m = (clt_i32)rows;
+    args->batch = 1;
+  }
+}
+
+static clattn_status check_linear(const clt_device *device,
+                                  const clattn_tensor *x,
+                                  const clattn_tensor *w,
+                                  const clattn_tensor *bias,
+                                  const clattn_tensor *out) {
+  const clt_want wants[] = {
+      {.name = "x",
+       .dtypes = CLT_FLOATS,
+       .extent = {CLT_ANY_EXTENT, 1, CLT_ANY_EXTENT, CLT_ANY_EXTENT}},
+      {.name = "w",
+       .dtypes = CLT_FLOATS,
+       .extent = {1, 1, CLT_ANY_EXTENT, x->extent[3]}},
+      {.name = "bias",
+       .dtypes = CLT_FLOATS,
+       .extent = {1, 1, 1, w->extent[2]},
+       .optional = true},
+      {.name = "out",
+       .dtypes = CLT_FLOATS,
+       .extent = {x->extent[0], 1, x->extent[2], w->extent[2]},
+       .output = true}};
+  const clattn_tensor *const tensors[] = {x, w, bias, out};
+  for (int i = 0; i < 4; i++) {
+    CLT_TRY(clt_tensor_check(device, tensors[i], &wants[i]));
+    for (int d = 0; tensors[i]->buffer && d < 4; d++)
+      CLT_REQUIRE(tensors[i]->extent[d] < CLT_MAX_LENGTH,
+                  "%s: extent[%d] is %lld, want < 2^30", wants[i].name, d,
+                  (long long)tensors[i]->extent[d]);
+  }
+  for (int i = 0; i < 3; i++)
+    CLT_TRY(clt_tensor_disjoint(out, "out", tensors[i], wants[i].name));
+  return CLATTN_OK;
+}
+
+clattn_status clt_linear_add(clt_work *work, const clattn_tensor *x,
+                             const clattn_tensor *w, const clattn_tensor *bias,
+                             const clattn_tensor *out) {
+  clt_matmul_args args;
+  clt_kernel kernel;
+  linear_args(x, w, bias, out, &args);
+  CLT_TRY(clt_matmul_choose(work->device, &args, &kernel));
+  clt_matmul_add(work, kernel, &args, clt_ref_of(x), clt_ref_of(w),
+                 clt_ref_of(out), clt_ref_of(bias));
+  return work->status;
+}
+
+clattn_status clattn_linear(clattn_queue *queue, const clattn_tensor *x,
+                            const clattn_tensor *w, const clattn_tensor *bias,
+                            const clattn_tensor *out,
+                            clattn_event *const *wait, size_t n_wait,
+                            clattn_event **event) {
+  if (event) *event = NULL;
+  CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
+  CLT_REQUIRE(x, "x: got NULL, want a tensor");
+  CLT_REQUIRE(w, "w: got NULL, want a tensor");
+  CLT_REQUIRE(out, "out: got NULL, want a tensor");
+  const clattn_tensor none = {0};
+  if (!bias) bias = &none;
+  CLT_TRY(check_linear(queue->device, x, w, bias, out));
+  clt_work work;
+  clt_work_init(&work, queue->device);
+  clattn_status status = clt_linear_add(&work, x, w, bias, out);
+  if (status == CLATTN_OK)
+    status = clt_work_submit(&work, queue, NULL, wait, n_wait, event);
+  clt_work_free(&work);
+  return status;
+}

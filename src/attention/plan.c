@@ -1,0 +1,226 @@
+/* plan.c - choosing implementations for a device, and executing them. */
+#include "plan.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+void clattn_desc_init(clattn_desc *desc) {
+  if (!desc) return;
+  *desc = (clattn_desc){.struct_size = sizeof *desc,
+                        .dtype = CLATTN_F32,
+                        .q_heads = 1,
+                        .kv_heads = 1,
+                        .qk_dim = 64,
+                        .v_dim = 64,
+                        .scale = __builtin_nanf(""),
+                        .temperature = 1.0f,
+                        .window_left = -1,
+                        .window_right = -1};
+}
+
+void clattn_args_init(clattn_args *args) {
+  if (!args) return;
+  *args = (clattn_args){.struct_size = sizeof *args, .q_start = CLATTN_AT_END};
+}
+
+/* ---- choosing ----------------------------------------------------------------- */
+
+typedef struct text {
+  char *at;
+  size_t used, room;
+} text;
+
+__attribute__((format(printf, 2, 3))) static void append(text *t,
+                                                         const char *format,
+                                                         ...) {
+  va_list list;
+  va_start(list, format);
+  const int n = vsnprintf(t->at + t->used, t->room - t->used, format, list);
+  va_end(list);
+  if (n > 0)
+    t->used = t->used + (size_t)n < t->room ? t->used + (size_t)n
+                                            : t->room - 1;
+}
+
+/* Whether the row can serve this descriptor on this device; compiles and checks
+ * its kernels. The reason is in the thread's message. */
+static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
+                                 const clt_row *row) {
+  if (desc->path != CLATTN_AUTO && desc->path != row->path)
+    return clt_fail(CLATTN_UNSUPPORTED, "not the path that was named");
+  if ((desc->outputs & CLATTN_OUT_WEIGHTS) && row->path == CLATTN_FUSED)
+    return clt_fail(CLATTN_UNSUPPORTED,
+                    "attention weights are never formed by the fused path");
+  clattn_device_info info;
+  device->ops->device_info(device->impl, &info);
+  const bool gpu = info.type == CLATTN_DEVICE_GPU ||
+                   device->context->settings.force_gpu_kernels;
+  if (row->for_gpu && info.backend == CLATTN_CPU)
+    return clt_fail(CLATTN_UNSUPPORTED, "exists in OpenCL only");
+  if (row->for_gpu && !gpu)
+    return clt_fail(CLATTN_UNSUPPORTED, "shaped for GPUs, slow on this device");
+  for (int i = 0; i < row->n_kernels; i++)
+    CLT_TRY(device->ops->prepare(device->impl, row->kernels[i]));
+  if (row->local_floats) {
+    clt_problem problem;
+    CLT_TRY(clt_problem_from_desc(&problem, desc));
+    problem.args.has_mask = 1; /* the larger case: calls may bring a mask */
+    const size_t need =
+        row->local_floats(device, &problem.args) * sizeof(float);
+    size_t local_bytes, group_size;
+    CLT_TRY(device->ops->limits(device->impl, row->kernels[0], &local_bytes,
+                                &group_size));
+    if (need > local_bytes)
+      return clt_fail(CLATTN_UNSUPPORTED,
+                      "needs %zu bytes of local memory for these head sizes, "
+                      "the device has %zu",
+                      need, local_bytes);
+  }
+  return clt_guard_row(device, row);
+}
+
+clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
+                           clattn_plan **out) {
+  *out = NULL;
+  CLT_TRY(clt_desc_check(desc));
+  clt_problem problem;
+  CLT_TRY(clt_problem_from_desc(&problem, desc));
+
+  enum { ROOM = 8192 };
+  clattn_plan *plan = clt_alloc(sizeof *plan);
+  text info = {clt_alloc(ROOM), 0, ROOM};
+  if (!plan || !info.at) {
+    clt_free(plan);
+    clt_free(info.at);
+    return clt_fail(CLATTN_OUT_OF_MEMORY, "plan: out of host memory");
+  }
+  plan->device = device;
+  plan->desc = *desc;
+  plan->info = info.at;
+
+  clattn_status status = CLATTN_OK;
+  bool complete = false; /* a row that serves every length has been taken */
+  for (int i = 0; i < clt_row_count; i++) {
+    const clt_row *row = &clt_rows[i];
+    if (complete) {
+      append(&info, "not needed: %s: a row before it serves every length\n",
+             row->name);
+      continue;
+    }
+    status = row_accepts(device, desc, row);
+    if (status == CLATTN_OK) {
+      plan->rows[plan->n_rows++] = row;
+      complete = row->any_length;
+      append(&info, "used: %s\n", row->name);
+    } else if (status == CLATTN_UNSUPPORTED || status == CLATTN_BUILD_FAILED) {
+      append(&info, "refused: %s: %s\n", row->name, clattn_error_message());
+      clt_log(device->context, "plan: refused %s: %s", row->name,
+              clattn_error_message());
+    } else {
+      break; /* the device or the host failed: no other row will help */
+    }
+  }
+  if (complete) {
+    *out = plan;
+    return CLATTN_OK;
+  }
+  if (status == CLATTN_OK || status == CLATTN_UNSUPPORTED ||
+      status == CLATTN_BUILD_FAILED)
+    status = clt_fail(CLATTN_UNSUPPORTED,
+                      "plan: no implementation serves this problem on this "
+                      "device:\n%s",
+                      info.at);
+  clt_free(info.at);
+  clt_free(plan);
+  return status;
+}
+
+clattn_status clattn_plan_create(clattn_context *context, int device,
+                                 const clattn_desc *desc, clattn_plan **plan) {
+  CLT_REQUIRE(plan, "plan: got NULL, want a place for the result");
+  *plan = NULL;
+  CLT_REQUIRE(context, "context: got NULL, want a context");
+  clt_device *found = NULL;
+  CLT_TRY(clt_device_get(context, device, &found));
+  CLT_TRY(clt_plan_new(found, desc, plan));
+  clt_context_retain(context);
+  return CLATTN_OK;
+}
+
+void clattn_plan_destroy(clattn_plan *plan) {
+  if (!plan) return;
+  clattn_context *context = plan->borrowed ? NULL : plan->device->context;
+  clt_free(plan->info);
+  clt_free(plan);
+  if (context) clt_context_release(context);
+}
+
+const char *clattn_plan_info(const clattn_plan *plan) {
+  return plan ? plan->info : "";
+}
+
+const clt_row *clt_plan_row(const clattn_plan *plan,
+                            const clt_attn_args *args) {
+  int i = 0;
+  while (i + 1 < plan->n_rows && plan->rows[i]->wants &&
+         !plan->rows[i]->wants(args))
+    i++;
+  return plan->rows[i];
+}
+
+/* ---- executing ------------------------------------------------------------------ */
+
+clattn_status clattn_plan_scratch_bytes(const clattn_plan *plan, int64_t batch,
+                                        int64_t q_len, int64_t kv_len,
+                                        size_t *bytes) {
+  CLT_REQUIRE(plan, "plan: got NULL, want a plan");
+  CLT_REQUIRE(bytes, "bytes: got NULL, want a place for the result");
+  const struct {
+    const char *name;
+    int64_t value;
+  } lengths[] = {{"batch", batch}, {"q_len", q_len}, {"kv_len", kv_len}};
+  for (int i = 0; i < 3; i++)
+    CLT_REQUIRE(lengths[i].value >= 1 && lengths[i].value < CLT_MAX_LENGTH,
+                "%s: got %" PRId64 ", want 1..2^30-1", lengths[i].name,
+                lengths[i].value);
+  CLT_REQUIRE(batch * plan->desc.q_heads < INT32_MAX,
+              "batch: got %" PRId64 ", want less than 2^31 / q_heads", batch);
+  clt_problem problem;
+  CLT_TRY(clt_problem_from_desc(&problem, &plan->desc));
+  problem.args.batch = (clt_i32)batch;
+  problem.args.q_len = (clt_i32)q_len;
+  problem.args.kv_len = (clt_i32)kv_len;
+  problem.args.weights_dtype =
+      plan->desc.outputs & CLATTN_OUT_WEIGHTS ? CLT_F32 : 0;
+  clt_work work;
+  clt_work_init(&work, plan->device);
+  clt_plan_row(plan, &problem.args)->build(&problem, &work);
+  const clattn_status status = work.status;
+  if (status == CLATTN_OK) *bytes = work.scratch_bytes;
+  clt_work_free(&work);
+  return status;
+}
+
+clattn_status clattn_execute(const clattn_plan *plan, clattn_queue *queue,
+                             const clattn_args *args, clattn_buffer *scratch,
+                             clattn_event *const *wait, size_t n_wait,
+                             clattn_event **event) {
+  if (event) *event = NULL;
+  CLT_REQUIRE(plan, "plan: got NULL, want a plan");
+  CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
+  CLT_REQUIRE(queue->device == plan->device,
+              "queue: is on device %d, want the plan's device %d of the same "
+              "context",
+              queue->device->index, plan->device->index);
+  clt_problem problem;
+  CLT_TRY(clt_problem_init(&problem, &plan->desc, plan->device, args));
+  clt_work work;
+  clt_work_init(&work, plan->device);
+  clt_plan_row(plan, &problem.args)->build(&problem, &work);
+  clattn_status status = work.status;
+  if (status == CLATTN_OK)
+    status = clt_work_submit(&work, queue, scratch, wait, n_wait, event);
+  clt_work_free(&work);
+  return status;
+}

@@ -1,0 +1,53 @@
+/* problem.h - one validated description of an attention problem.
+ *
+ * clt_problem_init turns descriptor and arguments into the struct that every
+ * kernel reads, with every default resolved. All paths and backends work from
+ * this value and nothing else, so no feature is written twice. */
+#ifndef CLT_PROBLEM_H
+#define CLT_PROBLEM_H
+
+#include "../../cl/args.h"
+#include "../core/core.h"
+
+/* Order of the buffers of every attention kernel (cl/attn_params.h). */
+enum {
+  CLT_BUF_Q,
+  CLT_BUF_K,
+  CLT_BUF_V,
+  CLT_BUF_OUT,
+  CLT_BUF_LSE,
+  CLT_BUF_WEIGHTS,
+  CLT_BUF_MASK,
+  CLT_BUF_KEY_MASK,
+  CLT_BUF_BIAS,
+  CLT_BUF_LENGTHS,
+  CLT_BUF_STARTS,
+  CLT_BUF_SLOPES,
+  CLT_BUF_SINKS,
+  CLT_BUF_PART,
+  CLT_BUF_COUNT
+};
+
+typedef struct clt_problem {
+  clt_attn_args args;
+  clt_ref buffers[CLT_BUF_COUNT]; /* PART is left to the row */
+} clt_problem;
+
+/* Every field of a descriptor, without a device. */
+clattn_status clt_desc_check(const clattn_desc *desc);
+
+/* The part of the arguments that needs no tensors: heads, sizes, numbers. */
+clattn_status clt_problem_from_desc(clt_problem *problem,
+                                    const clattn_desc *desc);
+/* Checks the arguments against a checked descriptor and fills the problem. */
+clattn_status clt_problem_init(clt_problem *problem, const clattn_desc *desc,
+                               const clt_device *device,
+                               const clattn_args *args);
+
+/* A 4-d view with broadcast dimensions as stride 0. */
+clt_view clt_view_of(const clattn_tensor *t);
+
+#define CLT_MAX_LENGTH ((int64_t)1 << 30) /* exclusive bound of lengths */
+#define CLT_MAX_START ((int64_t)1 << 30)
+
+#endif /* CLT_PROBLEM_H */

@@ -1,0 +1,248 @@
+/* rows.c - the implementations of attention, as sequences of steps. */
+#include <string.h>
+
+#include "../../cl/shape.h"
+#include "plan.h"
+
+static int block_rows(const clt_device *device) {
+  return device->ops->block_rows(device->impl);
+}
+
+static bool masked(const clt_attn_args *a) {
+  return a->has_mask || a->has_key_mask || a->bias_dtype != 0;
+}
+
+static void fill_buffers(clt_step *step, const clt_problem *problem) {
+  if (!step) return;
+  step->n_buffers = CLT_BUF_COUNT;
+  memcpy(step->buffers, problem->buffers, sizeof problem->buffers);
+}
+
+/* ---- fused: lanes are queries ------------------------------------------------- */
+
+static size_t fused_local(const clt_device *device, const clt_attn_args *a) {
+  return CLT_FUSED_LOCAL(block_rows(device), a->qk_dim, a->v_dim, masked(a));
+}
+
+static void fused_build(const clt_problem *problem, clt_work *work) {
+  const clt_attn_args *a = &problem->args;
+  clt_step *step = clt_work_add(
+      work, CLT_K_ATTN_FUSED, a,
+      clt_ceil_div((size_t)a->q_len, (size_t)block_rows(work->device)),
+      (size_t)a->q_heads, (size_t)a->batch,
+      fused_local(work->device, a) * sizeof(float));
+  fill_buffers(step, problem);
+}
+
+/* ---- split-KV: few queries against many keys ---------------------------------- */
+
+static size_t split_local(const clt_device *device, const clt_attn_args *a) {
+  (void)device;
+  return CLT_SPLIT_LOCAL(a->qk_dim, a->v_dim);
+}
+
+/* A fused block spends its time on 64 rows whether they are there or not. */
+static bool split_wants(const clt_attn_args *a) { return a->q_len <= 8; }
+
+/* Enough groups to fill the device, each with at least 256 keys. */
+static void choose_splits(clt_attn_args *a, size_t groups, size_t units) {
+  const size_t longest = clt_ceil_div((size_t)a->kv_len, 256);
+  size_t splits = groups >= 4 * units ? 1 : clt_ceil_div(4 * units, groups);
+  if (splits > longest) splits = longest;
+  if (splits < 1) splits = 1;
+  const size_t length =
+      clt_ceil_div(clt_ceil_div((size_t)a->kv_len, splits), BN) * BN;
+  a->split_len = (clt_i32)length;
+  a->n_splits = (clt_i32)clt_ceil_div((size_t)a->kv_len, length);
+}
+
+static void split_build(const clt_problem *problem, clt_work *work) {
+  clt_problem p = *problem;
+  clt_attn_args *a = &p.args;
+  clattn_device_info info;
+  work->device->ops->device_info(work->device->impl, &info);
+  const size_t chunks =
+      clt_ceil_div((size_t)a->group * (size_t)a->q_len, SPLIT_ROWS);
+  const size_t gy = (size_t)a->kv_heads * chunks, gz = (size_t)a->batch;
+  choose_splits(a, gy * gz, info.compute_units);
+  const size_t local = split_local(work->device, a) * sizeof(float);
+  if (a->n_splits > 1) {
+    const size_t rows = (size_t)a->batch * (size_t)a->q_heads *
+                        (size_t)a->q_len * (size_t)a->n_splits;
+    a->part = (clt_i64)(clt_work_scratch(work, rows *
+                                                   CLT_SPLIT_PART(a->v_dim) *
+                                                   sizeof(float)) /
+                        sizeof(float));
+    p.buffers[CLT_BUF_PART] = clt_ref_scratch();
+  }
+  fill_buffers(clt_work_add(work, CLT_K_ATTN_SPLIT, a, (size_t)a->n_splits, gy,
+                            gz, local),
+               &p);
+  if (a->n_splits > 1)
+    fill_buffers(clt_work_add(work, CLT_K_ATTN_MERGE, a, (size_t)a->q_len,
+                              (size_t)a->q_heads, gz,
+                              CLT_PAD((size_t)a->v_dim, MAX_LANES) *
+                                  sizeof(float)),
+                 &p);
+}
+
+/* ---- unfused: matmul, softmax, matmul ------------------------------------------- */
+
+/* Scores in scratch at a time: small enough to stay near the caches. */
+#define UNFUSED_BYTES ((size_t)32 << 20)
+
+/* How many batches and heads of scores to hold at once. A chunk is whole
+ * batches, or heads of one batch: whole groups of heads, or a single head. */
+static void choose_chunk(const clt_attn_args *a, size_t limit, int *batches,
+                         int *heads) {
+  const size_t one = (size_t)a->q_len * (size_t)a->kv_len * sizeof(float);
+  size_t fit = (limit < UNFUSED_BYTES ? limit : UNFUSED_BYTES) / one;
+  if (fit >= (size_t)a->q_heads) {
+    fit /= (size_t)a->q_heads;
+    *heads = a->q_heads;
+    *batches = fit < (size_t)a->batch ? (int)fit : a->batch;
+  } else {
+    *batches = 1;
+    *heads = fit >= (size_t)a->group
+                 ? (int)(fit / (size_t)a->group * (size_t)a->group)
+                 : 1;
+  }
+}
+
+/* Scores = scale Q K^T of the chunk, into scratch. */
+static void add_scores(const clt_problem *problem, clt_work *work,
+                       clt_kernel matmul, const clt_attn_args *a,
+                       const clt_view *scores) {
+  const clt_i64 g = a->head_first / a->group;
+  clt_matmul_args m = {.a = a->q,
+                       .b = a->k,
+                       .c = *scores,
+                       .batch = a->batch_count,
+                       .heads = a->head_count,
+                       .b_group = a->head_count == 1 ? 1 : a->group,
+                       .m = a->q_len,
+                       .n = a->kv_len,
+                       .k = a->qk_dim,
+                       .a_dtype = a->dtype,
+                       .b_dtype = a->dtype,
+                       .c_dtype = CLT_F32,
+                       .alpha = a->scale};
+  m.a.offset += a->batch_first * a->q.s[0] + a->head_first * a->q.s[1];
+  m.b.offset += a->batch_first * a->k.s[0] + g * a->k.s[1];
+  clt_matmul_add(work, matmul, &m, problem->buffers[CLT_BUF_Q],
+                 problem->buffers[CLT_BUF_K], clt_ref_scratch(), (clt_ref){0});
+}
+
+/* O = P V of the chunk. V's rows are summed over, so its view is transposed;
+ * hidden keys have P = 0 and must not count, whatever V holds there. */
+static void add_output(const clt_problem *problem, clt_work *work,
+                       clt_kernel matmul, const clt_attn_args *a,
+                       const clt_view *scores) {
+  const clt_i64 g = a->head_first / a->group;
+  clt_matmul_args m = {.a = *scores,
+                       .b = a->v,
+                       .c = a->out,
+                       .batch = a->batch_count,
+                       .heads = a->head_count,
+                       .b_group = a->head_count == 1 ? 1 : a->group,
+                       .m = a->q_len,
+                       .n = a->v_dim,
+                       .k = a->kv_len,
+                       .a_dtype = CLT_F32,
+                       .b_dtype = a->dtype,
+                       .c_dtype = a->dtype,
+                       .skip_zero = 1,
+                       .alpha = 1.0f};
+  m.b.s[2] = a->v.s[3];
+  m.b.s[3] = a->v.s[2];
+  m.b.offset += a->batch_first * a->v.s[0] + g * a->v.s[1];
+  m.c.offset += a->batch_first * a->out.s[0] + a->head_first * a->out.s[1];
+  clt_matmul_add(work, matmul, &m, clt_ref_scratch(),
+                 problem->buffers[CLT_BUF_V], problem->buffers[CLT_BUF_OUT],
+                 (clt_ref){0});
+}
+
+static void unfused_with(const clt_problem *problem, clt_work *work,
+                         clt_kernel matmul, clt_kernel softmax) {
+  clt_problem p = *problem;
+  clt_attn_args *a = &p.args;
+  clattn_device_info info;
+  work->device->ops->device_info(work->device->impl, &info);
+  const size_t one = (size_t)a->q_len * (size_t)a->kv_len * sizeof(float);
+  if (one > info.max_alloc_bytes) {
+    work->status = clt_fail(
+        CLATTN_UNSUPPORTED,
+        "unfused: the scores of one head take %zu bytes, the largest buffer of "
+        "this device is %llu; the fused path needs none of it",
+        one, (unsigned long long)info.max_alloc_bytes);
+    return;
+  }
+  /* The mean over heads is held beside the scores of one chunk. */
+  const bool average = a->average_weights && a->weights_dtype;
+  const size_t limit = (size_t)(info.max_alloc_bytes / (average ? 2 : 1));
+  int batches, heads;
+  choose_chunk(a, limit, &batches, &heads);
+
+  const size_t chunk = one * (size_t)batches * (size_t)heads;
+  a->part = (clt_i64)(clt_work_scratch(work, chunk) / sizeof(float));
+  if (average)
+    a->average = (clt_i64)(clt_work_scratch(work, one * (size_t)batches) /
+                           sizeof(float));
+  p.buffers[CLT_BUF_PART] = clt_ref_scratch();
+
+  for (a->batch_first = 0; a->batch_first < a->batch;
+       a->batch_first += batches) {
+    a->batch_count = a->batch - a->batch_first < batches
+                         ? a->batch - a->batch_first
+                         : batches;
+    for (a->head_first = 0; a->head_first < a->q_heads;
+         a->head_first += heads) {
+      a->head_count = a->q_heads - a->head_first < heads
+                          ? a->q_heads - a->head_first
+                          : heads;
+      const clt_i64 per_head = (clt_i64)a->q_len * a->kv_len;
+      const clt_view scores = {
+          a->part, {per_head * a->head_count, per_head, a->kv_len, 1}};
+      const size_t rows = clt_ceil_div((size_t)a->q_len, SOFTMAX_ROWS);
+      add_scores(&p, work, matmul, a, &scores);
+      fill_buffers(clt_work_add(work, softmax, a, rows, (size_t)a->head_count,
+                                (size_t)a->batch_count, 16),
+                   &p);
+      if (average)
+        fill_buffers(clt_work_add(work, CLT_K_ATTN_AVERAGE, a, rows, 1,
+                                  (size_t)a->batch_count, 16),
+                     &p);
+      add_output(&p, work, matmul, a, &scores);
+    }
+  }
+}
+
+static void unfused_build(const clt_problem *problem, clt_work *work) {
+  unfused_with(problem, work, CLT_K_MATMUL, CLT_K_ATTN_SOFTMAX);
+}
+
+/* ---- the table, in the order plans try it ------------------------------------------ */
+
+const clt_row clt_rows[] = {
+    {.name = "fused split-KV (lanes are head dimensions; few queries)",
+     .path = CLATTN_FUSED,
+     .kernels = {CLT_K_ATTN_SPLIT, CLT_K_ATTN_MERGE},
+     .n_kernels = 2,
+     .local_floats = split_local,
+     .wants = split_wants,
+     .build = split_build},
+    {.name = "fused (lanes are queries)",
+     .path = CLATTN_FUSED,
+     .kernels = {CLT_K_ATTN_FUSED},
+     .n_kernels = 1,
+     .any_length = true,
+     .local_floats = fused_local,
+     .build = fused_build},
+    {.name = "unfused (matmul, softmax, matmul)",
+     .path = CLATTN_UNFUSED,
+     .kernels = {CLT_K_ATTN_SOFTMAX, CLT_K_MATMUL, CLT_K_ATTN_AVERAGE},
+     .n_kernels = 3,
+     .any_length = true,
+     .build = unfused_build},
+};
+const int clt_row_count = (int)(sizeof clt_rows / sizeof *clt_rows);

@@ -1,0 +1,181 @@
+/* backend.h - the seam between what is computed and how.
+ *
+ * Code above (src/core, src/attention) describes work as a list of steps: a
+ * kernel, its argument struct, its buffers and the grid of groups to run. A
+ * backend is one table of functions that owns devices, memory, queues and
+ * events, and runs steps. The two backends never include each other.
+ *
+ * Every slot is mandatory unless marked "may be NULL". Objects are opaque
+ * pointers made by the backend; slots get only valid ones. A slot that fails
+ * calls host->fail and returns its status. */
+#ifndef CLT_BACKEND_H
+#define CLT_BACKEND_H
+
+#include "clattn.h"
+
+#define CLT_BACKEND_ABI 1
+#define CLT_MAX_BUFFERS 14
+
+/* X(id, file, entry, argument struct, number of pointer parameters)
+ * A kernel is the function `entry` of cl/<file>.cl: its first parameter is the
+ * argument struct by value, then that many __global pointers (NULL where a
+ * tensor is absent), last a __local float* of clt_step.local_bytes. The native
+ * backend compiles the same body. Kernels named *_tile are shaped for GPUs and
+ * exist in OpenCL only. */
+#define CLT_KERNEL_MAP(X)                                                      \
+  X(ATTN_FUSED, "attn_fused", "attn_fused", clt_attn_args, 14)                 \
+  X(ATTN_SPLIT, "attn_split", "attn_split", clt_attn_args, 14)                 \
+  X(ATTN_MERGE, "attn_split", "attn_merge", clt_attn_args, 14)                 \
+  X(ATTN_SOFTMAX, "attn_softmax", "attn_softmax", clt_attn_args, 14)           \
+  X(ATTN_AVERAGE, "attn_softmax", "attn_average", clt_attn_args, 14)           \
+  X(MATMUL, "matmul", "matmul", clt_matmul_args, 4)                            \
+  X(ROTARY, "rotary", "rotary", clt_rotary_args, 5)                            \
+  X(COPY, "copy", "copy_rows", clt_copy_args, 2)                               \
+  X(SET_I32, "copy", "set_i32", clt_set_args, 1)                               \
+  X(ATTN_FUSED_TILE, "attn_fused_tile", "attn_fused_tile", clt_attn_args, 14)  \
+  X(ATTN_SPLIT_TILE, "attn_split_tile", "attn_split_tile", clt_attn_args, 14)  \
+  X(ATTN_SOFTMAX_TILE, "attn_softmax_tile", "attn_softmax_tile",               \
+    clt_attn_args, 14)                                                         \
+  X(MATMUL_TILE, "matmul_tile", "matmul_tile", clt_matmul_args, 4)             \
+  /* Not a .cl kernel: the dense product by the backend's BLAS library.     */ \
+  X(MATMUL_BLAS, "", "blas", clt_matmul_args, 4)
+
+typedef enum clt_kernel {
+#define CLT_X(id, file, entry, args, n) CLT_K_##id,
+  CLT_KERNEL_MAP(CLT_X)
+#undef CLT_X
+  CLT_KERNEL_COUNT
+} clt_kernel;
+
+typedef struct clt_kernel_desc {
+  const char *id, *file, *entry;
+  size_t args_size;
+  int n_buffers;
+} clt_kernel_desc;
+extern const clt_kernel_desc clt_kernels[CLT_KERNEL_COUNT]; /* core/kernels.c */
+
+/* Where a step takes a buffer from. */
+typedef struct clt_ref {
+  void *mem;       /* backend memory object; NULL and !scratch: absent        */
+  bool scratch;    /* the submission's scratch buffer                         */
+} clt_ref;
+
+typedef struct clt_step {
+  clt_kernel kernel;
+  int n_buffers;
+  clt_ref buffers[CLT_MAX_BUFFERS];
+  size_t groups[3];       /* work-groups in x, y, z; each >= 1                */
+  size_t group_size[2];   /* work-items of a group in x, y; 1,1 for lanes     */
+  size_t local_bytes;     /* of the kernel's local memory argument; >= 16     */
+  const void *args;       /* the kernel's struct, alive during submit         */
+} clt_step;
+
+/* Services that the core gives a backend (a backend module must not need
+ * symbols of the core, so that it can be loaded by a static program). */
+typedef struct clt_host {
+  uint32_t abi;
+  /* Sets the calling thread's message and returns status. printf format. */
+  clattn_status (*fail)(clattn_status status, const char *format, ...)
+#ifdef __GNUC__
+      __attribute__((format(printf, 2, 3)))
+#endif
+      ;
+  void *(*alloc)(size_t bytes); /* zeroed; NULL when out of memory            */
+  void (*free)(void *memory);
+  /* Test hook: false makes the call in hand fail as the driver would. Asked
+   * before each driver call that may fail. */
+  bool (*allow)(const char *call);
+  const clt_kernel_desc *kernels;
+} clt_host;
+
+/* What a context is opened with; strings resolved from config and environment,
+ * never NULL; cache_dir or kernel_dir "" is off. Alive until close. */
+typedef struct clt_settings {
+  const char *kernel_dir, *cache_dir;
+  int cpu_threads;
+  bool force_gpu_kernels;
+  void (*log)(void *user, const char *text); /* may be NULL */
+  void *log_user;
+} clt_settings;
+
+/* A verdict of the first-use guard. */
+typedef enum clt_verdict {
+  CLT_UNKNOWN = 0,
+  CLT_TRUSTED = 1,
+  CLT_REFUSED = 2
+} clt_verdict;
+
+typedef struct clt_backend_ops {
+  uint32_t abi;
+  const char *name; /* "opencl", "cpu" */
+
+  /* Finds devices; *n_devices may be 0, which is no failure. */
+  clattn_status (*open)(const clt_settings *settings, void **state,
+                        int *n_devices);
+  /* The one device of the caller's own context. May be NULL (no interop). */
+  clattn_status (*open_native)(const clt_settings *settings, void *context,
+                               void *device, void **state);
+  /* All other objects are gone by then. */
+  void (*close)(void *state);
+
+  /* Device i of the state; owned by it. Cheap: nothing is compiled and no
+   * driver context is made before the first buffer, queue or prepare. */
+  void *(*device)(void *state, int i);
+  void (*device_info)(void *device, clattn_device_info *info);
+
+  clattn_status (*buffer_create)(void *device, size_t bytes, void **mem);
+  /* Retains a native handle and reports its size; host memory on the CPU
+   * backend, where *bytes is given. */
+  clattn_status (*buffer_wrap)(void *device, void *native, size_t *bytes,
+                               void **mem);
+  void (*buffer_destroy)(void *mem);
+
+  clattn_status (*queue_create)(void *device, void **queue);
+  clattn_status (*queue_wrap)(void *device, void *native, void **queue);
+  clattn_status (*queue_finish)(void *queue);
+  void (*queue_destroy)(void *queue); /* finishes first */
+  clattn_status (*buffer_write)(void *queue, void *mem, size_t offset,
+                                const void *src, size_t bytes);
+  clattn_status (*buffer_read)(void *queue, void *mem, size_t offset, void *dst,
+                               size_t bytes);
+
+  clattn_status (*event_wait)(void *event);
+  void (*event_destroy)(void *event);
+  clattn_status (*event_wrap)(void *device, void *native, void **event);
+  clattn_status (*event_native)(void *event, void **native);
+
+  /* Makes a kernel ready (compiles or loads it). UNSUPPORTED: this device
+   * cannot run it, say why; BUILD_FAILED with the log. Repeats are cheap.
+   * Thread-safe. */
+  clattn_status (*prepare)(void *device, clt_kernel kernel);
+  /* Largest local_bytes and group size of a prepared kernel. */
+  clattn_status (*limits)(void *device, clt_kernel kernel, size_t *local_bytes,
+                          size_t *group_size);
+  /* Rows of a block, BM, that this device's kernels are compiled with. */
+  int (*block_rows)(void *device);
+  /* The guard's verdict as kept with the compiled program (memory and disk).
+   * reason has room for n bytes. Thread-safe. */
+  clt_verdict (*verdict_get)(void *device, clt_kernel kernel, char *reason,
+                             size_t n);
+  void (*verdict_set)(void *device, clt_kernel kernel, clt_verdict verdict,
+                      const char *reason);
+
+  /* Runs the steps one after the other, each seeing the results of those
+   * before it, after the n_wait events (all of this backend). All or nothing
+   * is enqueued as far as the driver allows. Kernels are prepared. A scratch
+   * of scratch_bytes is lent (0: none is needed) unless scratch is given.
+   * event may be NULL; else it receives one that completes with the last step.
+   * n_steps 0 is legal: the event completes after the waits. */
+  clattn_status (*submit)(void *queue, const clt_step *steps, size_t n_steps,
+                          void *scratch, size_t scratch_bytes,
+                          void *const *wait, size_t n_wait, void **event);
+} clt_backend_ops;
+
+/* The native backend, always linked. */
+const clt_backend_ops *clt_cpu_backend(const clt_host *host);
+
+/* The entry that a backend module exports. NULL if the ABI differs. */
+#define CLT_MODULE_ENTRY "clattn_backend_module"
+typedef const clt_backend_ops *(*clt_module_entry)(const clt_host *host);
+
+#endif /* CLT_BACKEND_H */

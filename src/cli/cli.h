@@ -1,0 +1,85 @@
+/* cli.h - what the commands of the program share. */
+#ifndef CLATTN_SRC_CLI_H
+#define CLATTN_SRC_CLI_H
+
+#include <getopt.h>
+
+#include "clattn.h"
+#include "clattn_kit.h"
+
+/* Exit status of the program. */
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+typedef struct cli_command {
+  const char *name, *summary, *help;
+  int (*run)(int argc, char **argv); /* argv[0] is the command's name */
+} cli_command;
+
+extern const cli_command cli_devices, cli_run, cli_verify, cli_attend;
+
+/* ---- messages (common.c) ------------------------------------------------- */
+
+#ifdef __GNUC__
+#  define CLI_PRINTF(at, first) __attribute__((format(printf, at, first)))
+#else
+#  define CLI_PRINTF(at, first)
+#endif
+
+/* "clattn: ..." on stderr. */
+void cli_error(const char *format, ...) CLI_PRINTF(1, 2);
+/* The same with a pointer to --help; returns CLI_USAGE. */
+int cli_usage(const cli_command *command, const char *format, ...)
+    CLI_PRINTF(2, 3);
+/* Replaces what a terminal would obey: texts come from files anybody made. */
+void cli_clean(char *text);
+
+/* ---- options (common.c) -------------------------------------------------- */
+
+/* getopt_long, with messages and --help of this program's form. Returns the
+ * option's `val`, -1 at the end, or '?' with *status set when the command is to
+ * return that at once. */
+int cli_option(const cli_command *command, int argc, char **argv,
+               const struct option *options, int *status);
+/* A whole number within min..max; false, with a message, otherwise. */
+bool cli_number(const cli_command *command, const char *option,
+                const char *text, int64_t min, int64_t max, int64_t *number);
+/* One of `words` (NULL at the end); its index, or -1 with a message. */
+int cli_choice(const cli_command *command, const char *option, const char *text,
+               const char *const *words);
+/* "auto", "fused", "unfused". */
+bool cli_path(const cli_command *command, const char *text, clattn_path *path);
+const char *cli_path_name(clattn_path path);
+
+#define CLI_OPTION_HELP                                                        \
+  { "help", no_argument, NULL, 'h' }
+#define CLI_OPTION_DEVICE                                                      \
+  { "device", required_argument, NULL, 'd' }
+#define CLI_OPTION_PATH                                                        \
+  { "path", required_argument, NULL, 'p' }
+
+/* ---- devices (common.c) -------------------------------------------------- */
+
+/* A context for a selector (NULL: the default device): "cpu" alone does not
+ * look for OpenCL. Prints what failed. */
+bool cli_context(const char *selector, clattn_context **context, int *device);
+/* A short name: "cpu" for the native device, else number and name. */
+void cli_device_label(const clattn_context *context, int device, char *label,
+                      size_t room);
+
+/* ---- progress (progress.c) ----------------------------------------------- */
+
+typedef struct cli_progress {
+  const char *what;
+  double start, shown;
+  bool enabled, visible;
+} cli_progress;
+
+/* Shows on stderr, if that is a terminal, what takes more than a second. */
+void cli_progress_begin(cli_progress *progress, const char *what);
+void cli_progress_step(cli_progress *progress, int64_t done, int64_t total);
+/* Takes the line away, before other output and at the end. */
+void cli_progress_clear(cli_progress *progress);
+/* Seconds of a clock that only goes forward. */
+double cli_seconds(void);
+
+#endif

@@ -1,0 +1,148 @@
+/* common.c - messages, options and devices, the same for every command. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+/* ---- messages ------------------------------------------------------------ */
+
+void cli_clean(char *text) {
+  for (; *text != '\0'; text++)
+    if ((unsigned char)*text < ' ' || *text == 0x7f) *text = ' ';
+}
+
+static void print_error(const char *format, va_list arguments) {
+  char text[4096];
+  vsnprintf(text, sizeof text, format, arguments);
+  for (char *line = text; line != NULL;) { /* build logs have several lines */
+    char *end = strchr(line, '\n');
+    if (end != NULL) *end++ = '\0';
+    cli_clean(line);
+    fprintf(stderr, "%s%s\n", line == text ? "clattn: " : "  ", line);
+    line = end;
+  }
+}
+
+void cli_error(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  print_error(format, arguments);
+  va_end(arguments);
+}
+
+int cli_usage(const cli_command *command, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  print_error(format, arguments);
+  va_end(arguments);
+  fprintf(stderr, "Try `clattn %s%s--help`.\n", command ? command->name : "",
+          command ? " " : "");
+  return CLI_USAGE;
+}
+
+/* ---- options ------------------------------------------------------------- */
+
+/* getopt's short forms of the options: ":hd:" for h and d=VALUE. */
+static void short_forms(const struct option *options, char *text) {
+  *text++ = ':';
+  for (; options->name != NULL; options++) {
+    if (options->val > 127) continue; /* has no short form */
+    *text++ = (char)options->val;
+    if (options->has_arg == required_argument) *text++ = ':';
+  }
+  *text = '\0';
+}
+
+int cli_option(const cli_command *command, int argc, char **argv,
+               const struct option *options, int *status) {
+  char letters[128];
+  short_forms(options, letters);
+  opterr = 0;
+  const int option = getopt_long(argc, argv, letters, options, NULL);
+  switch (option) {
+    case 'h':
+      fputs(command->help, stdout);
+      *status = CLI_OK;
+      return '?';
+    case ':':
+      *status = cli_usage(command, "%s: %s needs a value", command->name,
+                          argv[optind - 1]);
+      return '?';
+    case '?':
+      *status = cli_usage(command, "%s: no option %s", command->name,
+                          argv[optind - 1]);
+      return '?';
+    default:
+      return option;
+  }
+}
+
+bool cli_number(const cli_command *command, const char *option,
+                const char *text, int64_t min, int64_t max, int64_t *number) {
+  char *end;
+  errno = 0;
+  const long long value = strtoll(text, &end, 10);
+  if (errno != 0 || end == text || *end != '\0' || value < min || value > max) {
+    cli_usage(command, "%s: got '%s', want a whole number %lld..%lld", option,
+              text, (long long)min, (long long)max);
+    return false;
+  }
+  *number = value;
+  return true;
+}
+
+int cli_choice(const cli_command *command, const char *option, const char *text,
+               const char *const *words) {
+  char known[128] = "";
+  for (int i = 0; words[i] != NULL; i++) {
+    if (strcmp(words[i], text) == 0) return i;
+    const size_t used = strlen(known);
+    snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
+             words[i]);
+  }
+  cli_usage(command, "%s: got '%s', want one of %s", option, text, known);
+  return -1;
+}
+
+static const char *const path_names[] = {"auto", "fused", "unfused", NULL};
+
+bool cli_path(const cli_command *command, const char *text, clattn_path *path) {
+  const int i = cli_choice(command, "--path", text, path_names);
+  if (i < 0) return false;
+  *path = (clattn_path)i;
+  return true;
+}
+
+const char *cli_path_name(clattn_path path) { return path_names[path]; }
+
+/* ---- devices ------------------------------------------------------------- */
+
+bool cli_context(const char *selector, clattn_context **context, int *device) {
+  clattn_context_config config;
+  clattn_context_config_init(&config);
+  if (selector != NULL && strcmp(selector, "cpu") == 0)
+    config.backend = CLATTN_CPU;
+  *context = NULL;
+  if (clattn_context_create(&config, context) == CLATTN_OK &&
+      clattn_device_find(*context, selector, device) == CLATTN_OK)
+    return true;
+  cli_error("%s", clattn_error_message());
+  clattn_context_destroy(*context);
+  *context = NULL;
+  return false;
+}
+
+void cli_device_label(const clattn_context *context, int device, char *label,
+                      size_t room) {
+  clattn_device_info info = {.struct_size = sizeof info};
+  if (clattn_device_get_info(context, device, &info) != CLATTN_OK)
+    snprintf(label, room, "device %d", device);
+  else if (info.backend == CLATTN_CPU)
+    snprintf(label, room, "cpu");
+  else
+    snprintf(label, room, "%d: %s", device, info.name);
+  cli_clean(label);
+}

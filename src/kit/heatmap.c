@@ -1,0 +1,356 @@
+/* heatmap.c - a matrix as a picture in a terminal.
+ *
+ *     S  u
+ *     o  n          column labels, written downwards
+ *   So ████
+ *  sun ▒▒██         a cell is two columns wide, so about as wide as high
+ *
+ * Labels come from texts anybody wrote: what a terminal would obey (escapes,
+ * control characters, direction marks) is replaced, and widths are those of the
+ * terminal, not of bytes. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "kit.h"
+
+#define GAP 1 /* columns between row labels and cells */
+
+/* A grapheme: the bytes that stand in one place, and the columns they take. */
+typedef struct glyph {
+  char text[28];
+  int bytes, columns;
+} glyph;
+
+typedef struct picture {
+  const clattn_kit_heatmap_config *config;
+  const float *matrix; /* [rows, cols], row_stride */
+  int64_t rows, cols, row_stride;
+  const char *const *row_labels, *const *column_labels;
+  float low, high;
+  int margin; /* columns that the row labels take */
+  FILE *stream;
+} picture;
+
+void clattn_kit_heatmap_config_init(clattn_kit_heatmap_config *config) {
+  if (config == NULL) return;
+  *config = (clattn_kit_heatmap_config){
+      .struct_size = sizeof *config,
+      .low = NAN,
+      .high = NAN,
+      .label_columns = 12,
+      .legend = true,
+  };
+}
+
+/* ---- labels -------------------------------------------------------------- */
+
+static bool harmless(utf8proc_int32_t point) {
+  switch (utf8proc_category(point)) {
+    case UTF8PROC_CATEGORY_CC: /* control                                    */
+    case UTF8PROC_CATEGORY_ZL: /* line separator                             */
+    case UTF8PROC_CATEGORY_ZP: /* paragraph separator                        */
+    case UTF8PROC_CATEGORY_CS:
+      return false;
+    case UTF8PROC_CATEGORY_CF:
+      return point == 0x200d; /* joins emoji        */
+    default:
+      return true;
+  }
+}
+
+/* The next code point of a label, U+FFFD for what must not be shown. */
+static utf8proc_int32_t next_point(const char **text) {
+  utf8proc_int32_t point;
+  const utf8proc_ssize_t bytes =
+      utf8proc_iterate((const utf8proc_uint8_t *)*text, -1, &point);
+  *text += bytes > 0 ? bytes : 1;
+  return bytes > 0 && harmless(point) ? point : 0xfffd;
+}
+
+/* Takes the next grapheme from a label; false at its end. */
+static bool next_glyph(const char **text, glyph *out) {
+  if (**text == '\0') return false;
+  out->bytes = out->columns = 0;
+  utf8proc_int32_t point = next_point(text), state = 0;
+  for (;;) {
+    utf8proc_uint8_t bytes[4];
+    const int n = (int)utf8proc_encode_char(point, bytes);
+    /* A pile of accents is cut to what fits. */
+    if (out->bytes + n < (int)sizeof out->text) {
+      memcpy(out->text + out->bytes, bytes, (size_t)n);
+      out->bytes += n;
+      const int columns = utf8proc_charwidth(point);
+      if (columns > out->columns) out->columns = columns;
+    }
+    const char *rest = *text;
+    if (*rest == '\0') break;
+    const utf8proc_int32_t following = next_point(&rest);
+    if (utf8proc_grapheme_break_stateful(point, following, &state)) break;
+    point = following;
+    *text = rest;
+  }
+  out->text[out->bytes] = '\0';
+  return true;
+}
+
+/* Columns of a whole label, and its number of glyphs. */
+static int measure(const char *label, int *glyphs) {
+  int columns = 0, n = 0;
+  glyph g;
+  while (next_glyph(&label, &g)) {
+    columns += g.columns;
+    n++;
+  }
+  if (glyphs != NULL) *glyphs = n;
+  return columns;
+}
+
+static void spaces(FILE *stream, int n) { fprintf(stream, "%*s", n, ""); }
+
+/* A label within `columns`, cut with an ellipsis; returns the columns taken. */
+static int put_label(const picture *p, const char *label, int columns) {
+  const bool cut = measure(label, NULL) > columns;
+  int taken = 0;
+  glyph g;
+  while (next_glyph(&label, &g) && taken + g.columns + cut <= columns) {
+    fputs(g.text, p->stream);
+    taken += g.columns;
+  }
+  if (cut && taken < columns) {
+    fputs("…", p->stream);
+    taken++;
+  }
+  return taken;
+}
+
+static int shown_columns(const picture *p, const char *label) {
+  const int columns = measure(label, NULL);
+  return columns < p->config->label_columns ? columns
+                                            : p->config->label_columns;
+}
+
+static const char *row_label(const picture *p, int64_t row) {
+  const bool there =
+      p->row_labels != NULL && row < p->rows && p->row_labels[row] != NULL;
+  return there ? p->row_labels[row] : "";
+}
+
+static void put_margin(const picture *p, const char *label) {
+  spaces(p->stream, p->margin - shown_columns(p, label));
+  put_label(p, label, p->config->label_columns);
+  if (p->margin > 0) spaces(p->stream, GAP);
+}
+
+/* Line `line` of `lines` of the column labels, which stand on their feet. */
+static void put_column_line(const picture *p, int line, int lines, int width) {
+  put_margin(p, "");
+  for (int64_t j = 0; j < p->cols; j++) {
+    const char *label = p->column_labels[j] ? p->column_labels[j] : "";
+    int glyphs;
+    measure(label, &glyphs);
+    const bool cut = glyphs > lines;
+    int skip = line - (cut ? 0 : lines - glyphs);
+    glyph g = {.columns = 0};
+    for (; skip >= 0 && next_glyph(&label, &g); skip--) continue;
+    if (skip >= 0) g.columns = g.bytes = 0;
+    if (cut && line == lines - 1) {
+      fputs("⋮", p->stream);
+      g.columns = 1;
+    } else if (g.columns <= width && g.bytes > 0) {
+      fputs(g.text, p->stream);
+    } else {
+      g.columns = 0; /* nothing here, or too wide for its column */
+    }
+    spaces(p->stream, width - g.columns);
+  }
+  fputc('\n', p->stream);
+}
+
+static void put_column_labels(const picture *p, int width) {
+  if (p->column_labels == NULL) return;
+  int lines = 0;
+  for (int64_t j = 0; j < p->cols; j++) {
+    int glyphs = 0;
+    if (p->column_labels[j] != NULL) measure(p->column_labels[j], &glyphs);
+    if (glyphs > lines) lines = glyphs;
+  }
+  if (lines > p->config->label_columns) lines = p->config->label_columns;
+  for (int line = 0; line < lines; line++)
+    put_column_line(p, line, lines, width);
+}
+
+/* ---- cells --------------------------------------------------------------- */
+
+/* Viridis (van der Walt and Smith 2015) at nine places. */
+static const unsigned char viridis[9][3] = {
+    {68, 1, 84},    {71, 44, 122},  {59, 81, 139},
+    {44, 113, 142}, {33, 144, 141}, {39, 173, 129},
+    {92, 200, 99},  {170, 220, 50}, {253, 231, 37}};
+
+static const char *const shades[5] = {"  ", "░░", "▒▒", "▓▓", "██"};
+
+/* One matrix row and the values that its cells show empty and full. */
+typedef struct row_view {
+  const float *values;
+  float low, high;
+} row_view;
+
+static row_view view_row(const picture *p, int64_t row) {
+  row_view view = {p->matrix + row * p->row_stride, p->low, p->high};
+  if (!p->config->by_row) return view;
+  view.low = view.high = 0;
+  for (int64_t j = 0; j < p->cols; j++)
+    if (isfinite(view.values[j]) && view.values[j] > view.high)
+      view.high = view.values[j];
+  return view;
+}
+
+/* 0 (empty) .. 1 (full); NaN where the value is not finite. */
+static float level(const row_view *row, int64_t col) {
+  const double value = row->values[col], low = row->low, high = row->high;
+  if (!isfinite(value)) return NAN;
+  if (!(high > low)) return 0;
+  const double place = (value - low) / (high - low);
+  return (float)(place < 0 ? 0 : place > 1 ? 1 : place);
+}
+
+static void put_color(const picture *p, int layer, float at) {
+  int rgb[3] = {128, 128, 128}; /* not finite */
+  if (isfinite(at)) {
+    const int i = at >= 1 ? 7 : (int)(at * 8);
+    const float between = at * 8 - (float)i;
+    for (int c = 0; c < 3; c++)
+      rgb[c] =
+          (int)lroundf((float)viridis[i][c] +
+                       between * (float)(viridis[i + 1][c] - viridis[i][c]));
+  }
+  fprintf(p->stream, "\x1b[%d;2;%d;%d;%dm", layer, rgb[0], rgb[1], rgb[2]);
+}
+
+static const char *shade(float at) {
+  if (!isfinite(at)) return "??";
+  return shades[at >= 1 ? 4 : (int)(at * 4 + 0.5f)];
+}
+
+static void put_full_row(const picture *p, int64_t row) {
+  const bool colors = p->config->style == CLATTN_KIT_COLORS;
+  const row_view view = view_row(p, row);
+  put_margin(p, row_label(p, row));
+  for (int64_t j = 0; j < p->cols; j++) {
+    const float at = level(&view, j);
+    if (colors) put_color(p, 48, at);
+    fputs(!colors ? shade(at) : isfinite(at) ? "  " : "??", p->stream);
+  }
+  fputs(colors ? "\x1b[0m\n" : "\n", p->stream);
+}
+
+/* Rows `row` and `row` + 1 in one line: the upper one's label stands to the
+ * left, the lower one's to the right. */
+static void put_half_rows(const picture *p, int64_t row) {
+  const bool both = row + 1 < p->rows;
+  const row_view upper = view_row(p, row);
+  const row_view lower = view_row(p, both ? row + 1 : row);
+  put_margin(p, row_label(p, row));
+  for (int64_t j = 0; j < p->cols; j++) {
+    put_color(p, 38, level(&upper, j));
+    if (both) put_color(p, 48, level(&lower, j));
+    fputs("▀", p->stream);
+  }
+  fputs("\x1b[0m", p->stream);
+  if (both && p->margin > 0) {
+    spaces(p->stream, GAP);
+    put_label(p, row_label(p, row + 1), p->config->label_columns);
+  }
+  fputc('\n', p->stream);
+}
+
+static void put_legend(const picture *p) {
+  put_margin(p, "");
+  if (p->config->by_row)
+    fputs("0 ", p->stream);
+  else
+    fprintf(p->stream, "%.3g ", (double)p->low);
+  for (int i = 0; i < 5; i++) {
+    if (p->config->style == CLATTN_KIT_SHADES) {
+      fputs(shades[i], p->stream);
+    } else {
+      put_color(p, 48, (float)i / 4);
+      fputs("  \x1b[0m", p->stream);
+    }
+  }
+  if (p->config->by_row)
+    fputs(" each row's largest value\n", p->stream);
+  else
+    fprintf(p->stream, " %.3g\n", (double)p->high);
+}
+
+/* ---- the picture --------------------------------------------------------- */
+
+static void find_range(picture *p) {
+  p->low = isnan(p->config->low) ? 0 : p->config->low;
+  p->high = p->config->high;
+  if (!isnan(p->high)) return;
+  p->high = p->low;
+  for (int64_t i = 0; i < p->rows; i++)
+    for (int64_t j = 0; j < p->cols; j++) {
+      const float value = p->matrix[i * p->row_stride + j];
+      if (isfinite(value) && value > p->high) p->high = value;
+    }
+}
+
+clattn_status clattn_kit_heatmap(const clattn_kit_heatmap_config *config,
+                                 const float *matrix, int64_t rows,
+                                 int64_t cols, int64_t row_stride,
+                                 const char *const *row_labels,
+                                 const char *const *column_labels,
+                                 FILE *stream) {
+  clattn_kit_heatmap_config defaults;
+  if (config == NULL) {
+    clattn_kit_heatmap_config_init(&defaults);
+    config = &defaults;
+  }
+  KIT_REQUIRE_STRUCT(config, clattn_kit_heatmap_config);
+  KIT_REQUIRE((int)config->style >= CLATTN_KIT_SHADES &&
+                  config->style <= CLATTN_KIT_HALVES,
+              "config->style: got %d, want 0..2", (int)config->style);
+  KIT_REQUIRE(!isinf(config->low) && !isinf(config->high),
+              "config->low, high: got %g, %g, want finite or NaN",
+              (double)config->low, (double)config->high);
+  KIT_REQUIRE(config->label_columns >= 1 && config->label_columns <= 1000,
+              "config->label_columns: got %d, want 1..1000",
+              config->label_columns);
+  KIT_REQUIRE(matrix != NULL, "matrix: got NULL, want numbers");
+  KIT_REQUIRE(rows >= 1, "rows: got %lld, want >= 1", (long long)rows);
+  KIT_REQUIRE(cols >= 1, "cols: got %lld, want >= 1", (long long)cols);
+  KIT_REQUIRE(row_stride >= cols, "row_stride: got %lld, want >= %lld",
+              (long long)row_stride, (long long)cols);
+  KIT_REQUIRE(stream != NULL, "stream: got NULL, want a stream");
+
+  picture p = {.config = config,
+               .matrix = matrix,
+               .rows = rows,
+               .cols = cols,
+               .row_stride = row_stride,
+               .row_labels = row_labels,
+               .column_labels = column_labels,
+               .stream = stream};
+  find_range(&p);
+  for (int64_t i = 0; i < rows; i++) {
+    const int columns = shown_columns(&p, row_label(&p, i));
+    if (columns > p.margin) p.margin = columns;
+  }
+  const bool halves = config->style == CLATTN_KIT_HALVES;
+  put_column_labels(&p, halves ? 1 : 2);
+  for (int64_t i = 0; i < rows; i += halves ? 2 : 1) {
+    if (halves)
+      put_half_rows(&p, i);
+    else
+      put_full_row(&p, i);
+  }
+  if (config->legend) put_legend(&p);
+  if (fflush(stream) != 0 || ferror(stream))
+    return clattn_set_error(CLATTN_IO_ERROR, "stream: writing failed");
+  return CLATTN_OK;
+}

@@ -1,0 +1,185 @@
+/* Every allocation and every driver call fails once, one after the other: each
+ * time the flow must end with a clean status, or with the right result. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <criterion/criterion.h>
+
+#include "../support/harness.h"
+#include "core/core.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#  define HAVE_LSAN 1
+#elif defined(__has_feature)
+#  if __has_feature(address_sanitizer)
+#    define HAVE_LSAN 1
+#  endif
+#endif
+#ifdef HAVE_LSAN
+#  include <sanitizer/lsan_interface.h>
+#endif
+
+/* Leaves the flow with the status of a failed call. */
+#define STEP(call)                                                             \
+  do {                                                                         \
+    where = #call;                                                             \
+    status = (call);                                                           \
+    if (status != CLATTN_OK) goto done;                                        \
+  } while (0)
+
+static const char *where; /* the call that failed */
+
+/* Everything a program does, from context to result, with d = 2 everywhere so
+ * that the right answers are plain. info receives the plan's. */
+static clattn_status flow(clattn_backend backend, const char *cache_dir,
+                          bool *right, char *info, size_t room) {
+  enum { B = 1, H = 2, S = 3, D = 2, E = 4 };
+  clattn_status status;
+  clattn_context *context = NULL;
+  clattn_queue *queue = NULL;
+  clattn_buffer *x = NULL, *y = NULL;
+  clattn_plan *plan[2] = {NULL, NULL};
+  clattn_event *event = NULL;
+  clattn_kv_cache *cache = NULL;
+  clattn_mha *mha = NULL;
+  clattn_context_config config;
+  clattn_desc desc;
+  clattn_args args;
+  float ones[64], out[64] = {0};
+  size_t scratch;
+  *right = true;
+  for (int i = 0; i < 64; i++) ones[i] = 1;
+
+  clattn_context_config_init(&config);
+  config.backend = backend;
+  config.cache_dir = cache_dir;
+  config.cpu_threads = 2;
+  STEP(clattn_context_create(&config, &context));
+  STEP(clattn_queue_create(context, 0, &queue));
+  STEP(clattn_buffer_create(context, 0, sizeof ones, &x));
+  STEP(clattn_buffer_create(context, 0, sizeof ones, &y));
+  STEP(clattn_buffer_write(queue, x, 0, ones, sizeof ones));
+  clattn_desc_init(&desc);
+  desc.q_heads = H, desc.kv_heads = 1, desc.qk_dim = desc.v_dim = D;
+  for (int i = 0; i < 2; i++) {
+    desc.path = i ? CLATTN_UNFUSED : CLATTN_AUTO;
+    STEP(clattn_plan_create(context, 0, &desc, &plan[i]));
+    STEP(clattn_plan_scratch_bytes(plan[i], B, S, S, &scratch));
+    clattn_args_init(&args);
+    args.q = clattn_view_bhsd(x, CLATTN_F32, B, H, S, D);
+    args.k = args.v = clattn_view_bhsd(x, CLATTN_F32, B, 1, S, D);
+    args.out = clattn_view_bhsd(y, CLATTN_F32, B, H, S, D);
+    STEP(clattn_execute(plan[i], queue, &args, NULL, NULL, 0, &event));
+    STEP(clattn_event_wait(event));
+    STEP(clattn_buffer_read(queue, y, 0, out, B * H * S * D * sizeof(float)));
+    for (int j = 0; j < B * H * S * D; j++)
+      *right = *right && fabsf(out[j] - 1) < 1e-6f;
+    clattn_event_destroy(event);
+    event = NULL;
+  }
+  snprintf(info, room, "%s%s", clattn_plan_info(plan[0]),
+           clattn_plan_info(plan[1]));
+
+  clattn_kv_cache_config kv;
+  clattn_kv_cache_config_init(&kv);
+  kv.batch = B, kv.kv_heads = H, kv.capacity = 2 * S;
+  kv.qk_dim = kv.v_dim = D;
+  STEP(clattn_kv_cache_create(context, 0, &kv, &cache));
+  clattn_tensor rows = clattn_view_bhsd(x, CLATTN_F32, B, H, S, D);
+  STEP(clattn_kv_cache_append(cache, queue, &rows, &rows, NULL, NULL, 0, NULL));
+  STEP(clattn_kv_cache_truncate(cache, queue, (int64_t[]){1}));
+  *right = *right && clattn_kv_cache_length(cache, 0) == 1;
+
+  clattn_mha_config layer;
+  clattn_mha_weights weights;
+  clattn_mha_args in;
+  clattn_mha_config_init(&layer);
+  layer.embed_dim = E, layer.num_heads = H;
+  clattn_mha_weights_init(&weights);
+  weights.q_weight = clattn_view_bhsd(x, CLATTN_F32, 1, 1, E, E);
+  weights.k_weight = weights.v_weight = weights.o_weight = weights.q_weight;
+  STEP(clattn_mha_create(context, 0, &layer, &weights, &mha));
+  clattn_mha_args_init(&in);
+  in.query = clattn_view_bhsd(x, CLATTN_F32, B, 1, S, E);
+  in.output = clattn_view_bhsd(y, CLATTN_F32, B, 1, S, E);
+  in.cache = cache;
+  STEP(clattn_mha_forward(mha, queue, &in, NULL, 0, NULL));
+  STEP(clattn_queue_finish(queue));
+  STEP(clattn_buffer_read(queue, y, 0, out, B * S * E * sizeof(float)));
+  *right = *right && clattn_kv_cache_length(cache, 0) == 1 + S;
+  desc.kv_heads = H, desc.path = CLATTN_AUTO;
+  STEP(clattn_attention_f32(context, &desc, B, S, S, ones, ones, ones, out));
+  for (int j = 0; j < B * H * S * D; j++)
+    *right = *right && fabsf(out[j] - 1) < 1e-6f;
+
+done:
+  clattn_context_destroy(context);
+  clattn_mha_destroy(mha);
+  clattn_kv_cache_destroy(cache);
+  clattn_event_destroy(event);
+  clattn_plan_destroy(plan[0]);
+  clattn_plan_destroy(plan[1]);
+  clattn_buffer_destroy(x);
+  clattn_buffer_destroy(y);
+  clattn_queue_destroy(queue);
+  return status;
+}
+
+static bool clean(clattn_status status) {
+  return status == CLATTN_OUT_OF_MEMORY || status == CLATTN_DEVICE_ERROR ||
+         status == CLATTN_NO_DEVICE || status == CLATTN_BUILD_FAILED ||
+         status == CLATTN_IO_ERROR;
+}
+
+static void inject(clattn_backend backend, const char *cache_dir) {
+  char info[4096], faulty[4096];
+  bool right = false;
+  cr_assert_eq(flow(backend, cache_dir, &right, info, sizeof info), CLATTN_OK,
+               "without faults: %s: %s", where, clattn_error_message());
+  cr_assert(right, "without faults the result is wrong");
+  int failed = 0, survived = 0, n = 0;
+  for (;; n++) {
+    clt_fault_after(-1);
+    clt_fault_after(n);
+    clattn_status status = flow(backend, cache_dir, &right, faulty,
+                                sizeof faulty);
+    int64_t asked = clt_fault_after(-1);
+    if (asked <= n) break;
+    failed += status != CLATTN_OK;
+    survived += status == CLATTN_OK;
+    if (status == CLATTN_OK) {
+      cr_expect(right, "fault %d: OK, but the result is wrong", n);
+    } else {
+      cr_expect(clean(status), "fault %d in %s: %s: %s", n, where,
+                clattn_status_name(status), clattn_error_message());
+      cr_expect_gt(strlen(clattn_error_message()), 0, "fault %d in %s", n,
+                   where);
+    }
+#ifdef HAVE_LSAN
+    if (backend == CLATTN_CPU)
+      cr_assert_eq(__lsan_do_recoverable_leak_check(), 0, "fault %d in %s", n,
+                   where);
+#endif
+  }
+  cr_log_warn("%d calls failed once: %d gave a status, %d were survived", n,
+              failed, survived);
+  cr_expect_gt(n, 10);
+  /* A fault of the moment must not be remembered as a verdict. */
+  cr_assert_eq(flow(backend, cache_dir, &right, faulty, sizeof faulty),
+               CLATTN_OK);
+  cr_expect_str_eq(faulty, info);
+}
+
+Test(faults, cpu) { inject(CLATTN_CPU, ""); }
+
+Test(faults, opencl) {
+  if (!th_opencl()) cr_skip_test("no OpenCL device under test");
+  th_shut();
+  char dir[] = "/tmp/clattn-faults-XXXXXX", command[64];
+  cr_assert(mkdtemp(dir));
+  inject(CLATTN_OPENCL, dir);
+  snprintf(command, sizeof command, "rm -rf %s", dir);
+  cr_expect_eq(system(command), 0);
+}
