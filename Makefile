@@ -119,8 +119,12 @@ benches: $(BENCH_BINS)
 sources = $(wildcard include/*.h src/*.h src/*/*.[ch] tests/*/*.[ch] \
             examples/*.[ch] bench/*.[ch] scripts/*.c cl/*.cl cl/*.h)
 lint: ## format and layering
-	$(CLANG_FORMAT) --dry-run -Werror $(sources)
-	scripts/check_layers.sh
+	@bad=; for f in $(sources); do \
+	  $(CLANG_FORMAT) --dry-run -Werror $$f 2>/dev/null || bad="$$bad $$f"; \
+	done; [ -z "$$bad" ] || { \
+	  printf 'not in the house format (make format mends it):\n'; \
+	  printf '  %s\n' $$bad; exit 1; }
+	@scripts/check_layers.sh
 
 format: ## rewrite the sources in the house format
 	$(CLANG_FORMAT) -i $(sources)

@@ -26,11 +26,12 @@
 #include "score.h"
 #include "shape.h"
 
-/* A register tile is KEY_STEP x MR vectors of accumulators. */
+/* A register tile is KEY_STEP x MR vectors of accumulators: 4 x 4 fits in the 32
+ * registers of 16-lane machines, 4 x 2 in the 16 of the others. */
 #define KEY_STEP 4
-#if LANES >= 16 && BM >= 64
+#if BM % (4 * LANES) == 0 && LANES >= 16
 #define MR 4
-#elif BM >= 2 * LANES
+#elif BM % (2 * LANES) == 0
 #define MR 2
 #else
 #define MR 1
@@ -45,7 +46,7 @@ INLINE void fused_qk_tile(LOCAL const float *k, int ld, LOCAL const float *qt,
   vf c[KEY_STEP][MR];
   UNROLL for (int i = 0; i < KEY_STEP; i++)
     UNROLL for (int j = 0; j < MR; j++) c[i][j] = VSPLAT(0.0f);
-  for (int x = 0; x < dim; x++) {
+  NOUNROLL for (int x = 0; x < dim; x++) {
     vf q[MR];
     UNROLL for (int j = 0; j < MR; j++) q[j] = VLOAD(qt + x * BM + j * LANES);
     UNROLL for (int i = 0; i < KEY_STEP; i++) {
@@ -69,7 +70,7 @@ INLINE void fused_pv_tile(LOCAL const float *v, int ld, LOCAL const float *p,
   UNROLL for (int i = 0; i < D_STEP; i++)
     UNROLL for (int j = 0; j < MR; j++)
       c[i][j] = VLOAD(ot + i * BM + j * LANES) * alpha[j];
-  for (int t = 0; t < keys; t++) {
+  NOUNROLL for (int t = 0; t < keys; t++) {
     vf w[MR];
     UNROLL for (int j = 0; j < MR; j++) w[j] = VLOAD(p + t * BM + j * LANES);
     UNROLL for (int i = 0; i < D_STEP; i++) {
@@ -83,7 +84,7 @@ INLINE void fused_pv_tile(LOCAL const float *v, int ld, LOCAL const float *p,
 
 /* The same for values that hold NaN or Inf and are hidden from some rows: terms
  * with p = 0 are left out, for 0 * NaN must not reach them. */
-INLINE void fused_pv_guarded(LOCAL const float *v, int ld, LOCAL const float *p,
+COLD void fused_pv_guarded(LOCAL const float *v, int ld, LOCAL const float *p,
                              int keys, LOCAL float *ot, vf alpha) {
   for (int i = 0; i < D_STEP; i++) {
     vf c = VLOAD(ot + i * BM) * alpha;
@@ -96,7 +97,7 @@ INLINE void fused_pv_guarded(LOCAL const float *v, int ld, LOCAL const float *p,
 }
 
 /* to[x][r] = scale * rows r < rows of a [rows, cols] array; other rows are 0. */
-INLINE void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
+COLD void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
                                   clt_i64 offset, clt_i64 row_stride,
                                   clt_i64 col_stride, int rows, int cols,
                                   int dtype, float scale) {
@@ -117,7 +118,7 @@ INLINE void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
 }
 
 /* Rules of a boundary block, on S^T [keys][BM]. Positions p0.., keys j0.. */
-INLINE void fused_rules(const clt_attn_args *A, LOCAL float *s,
+COLD void fused_rules(const clt_attn_args *A, LOCAL float *s,
                         LOCAL const float *tile, int masked, int whole,
                         int kv_length, int keys, int p0, int j0, float slope) {
   for (int t = 0; t < keys; t++) {
@@ -136,7 +137,7 @@ INLINE void fused_rules(const clt_attn_args *A, LOCAL float *s,
 }
 
 /* tile[t][q] = mask_bias of queries i0.. and keys j0.., transposed. */
-INLINE void fused_mask_tile(const clt_attn_args *A,
+COLD void fused_mask_tile(const clt_attn_args *A,
                             GLOBAL const clt_u8 *mask,
                             GLOBAL const clt_u8 *key_mask,
                             GLOBAL const float *bias, LOCAL float *tile, int b,

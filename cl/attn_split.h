@@ -20,7 +20,7 @@
 #include "shape.h"
 
 /* Stores a row: O scaled and converted, and its log-sum-exp. */
-INLINE void split_store(const clt_attn_args *A, GLOBAL float *out,
+COLD void split_store(const clt_attn_args *A, GLOBAL float *out,
                         GLOBAL float *lse, LOCAL const float *o, int b, int h,
                         int i, float m, float sum) {
   const clt_i64 at =
@@ -42,7 +42,7 @@ INLINE void split_pv(const int ROWS, const int V, LOCAL float *o, int ldo,
   vf c[8][4];
   UNROLL for (int r = 0; r < ROWS; r++)
     UNROLL for (int x = 0; x < V; x++) c[r][x] = VLOAD(o + r * ldo + x * LANES);
-  for (int t = 0; t < keys; t++) {
+  NOUNROLL for (int t = 0; t < keys; t++) {
     vf y[4];
     UNROLL for (int x = 0; x < V; x++)
       y[x] = load_v(v, at + t * row_stride + x * LANES, dtype);
@@ -58,7 +58,7 @@ INLINE void split_pv(const int ROWS, const int V, LOCAL float *o, int ldo,
 }
 
 /* The same for whatever split_pv cannot take: a tail, a column stride. */
-INLINE void split_pv_tail(int rows, LOCAL float *o, int ldo,
+COLD void split_pv_tail(int rows, LOCAL float *o, int ldo,
                           LOCAL const float *p, GLOBAL const float *v,
                           clt_i64 at, clt_i64 row_stride, clt_i64 col_stride,
                           int cols, int keys, int dtype) {

@@ -37,7 +37,7 @@ INLINE void matmul_tile(LOCAL const float *a, LOCAL const float *p, int depth,
   UNROLL for (int i = 0; i < ROW_STEP; i++)
     UNROLL for (int j = 0; j < MM_R; j++)
       acc[i][j] = VLOAD(c + i * MM_N + j * LANES);
-  for (int x = 0; x < depth; x++) {
+  NOUNROLL for (int x = 0; x < depth; x++) {
     vf b[MM_R];
     UNROLL for (int j = 0; j < MM_R; j++) b[j] = VLOAD(p + x * MM_N + j * LANES);
     UNROLL for (int i = 0; i < ROW_STEP; i++) {
@@ -52,7 +52,7 @@ INLINE void matmul_tile(LOCAL const float *a, LOCAL const float *p, int depth,
 }
 
 /* The same where 0 * NaN must count as nothing. */
-INLINE void matmul_guarded(LOCAL const float *a, LOCAL const float *p,
+COLD void matmul_guarded(LOCAL const float *a, LOCAL const float *p,
                            int depth, LOCAL float *c) {
   for (int x = 0; x < depth; x++)
     if (a[x] != 0.0f)
@@ -63,7 +63,7 @@ INLINE void matmul_guarded(LOCAL const float *a, LOCAL const float *p,
 
 /* p[k][n] = B[n0 + n][k0 + k]; missing columns are 0. Returns whether any is
  * NaN or Inf. */
-INLINE int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
+COLD int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
                         clt_i64 at, int cols, int depth, LOCAL float *p) {
   if (A->b.s[2] == 1) /* columns lie side by side: rows of the panel */
     return copy_block(p, MM_N, b, at, A->b.s[3], 1, depth, cols, depth, MM_N,
@@ -88,7 +88,7 @@ INLINE int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
 }
 
 /* Few rows: each row of B is streamed once and dotted with all of them. */
-INLINE void matmul_skinny(const clt_matmul_args *A, GLOBAL const float *a,
+COLD void matmul_skinny(const clt_matmul_args *A, GLOBAL const float *a,
                           clt_i64 a_at, GLOBAL const float *b, clt_i64 b_at,
                           int rows, int cols, LOCAL float *xs, LOCAL float *c) {
   for (int x0 = 0; x0 < A->k; x0 += MM_SKINNY_K) {

@@ -15,7 +15,7 @@
 
 /* ---- lengths and positions ----------------------------------------------------- */
 
-INLINE int score_kv_length(const clt_attn_args *A, GLOBAL const int *lengths,
+COLD int score_kv_length(const clt_attn_args *A, GLOBAL const int *lengths,
                            int b) {
   if (A->lengths_dtype == 0) return A->kv_len;
   return load_int(lengths, A->lengths.offset + b * A->lengths.s,
@@ -23,7 +23,7 @@ INLINE int score_kv_length(const clt_attn_args *A, GLOBAL const int *lengths,
 }
 
 /* Position of query row 0. */
-INLINE int score_q_start(const clt_attn_args *A, GLOBAL const int *starts,
+COLD int score_q_start(const clt_attn_args *A, GLOBAL const int *starts,
                          int b, int kv_length) {
   if (A->starts_dtype != 0)
     return load_int(starts, A->starts.offset + b * A->starts.s,
@@ -43,7 +43,7 @@ INLINE vi score_sees(const clt_attn_args *A, int kv_length, vi p, vi j) {
 }
 
 /* Keys that any of the positions p_first..p_last may see: [*lo, *hi). */
-INLINE void score_range(const clt_attn_args *A, int kv_length, int p_first,
+COLD void score_range(const clt_attn_args *A, int kv_length, int p_first,
                         int p_last, int *lo, int *hi) {
   clt_i64 first = 0, last = (clt_i64)kv_length - 1;
   if (A->causal) last = MIN_OF(last, (clt_i64)p_last);
@@ -56,7 +56,7 @@ INLINE void score_range(const clt_attn_args *A, int kv_length, int p_first,
 }
 
 /* Whether all positions p_first..p_last see all keys j_first..j_last. */
-INLINE int score_whole(const clt_attn_args *A, int kv_length, int p_first,
+COLD int score_whole(const clt_attn_args *A, int kv_length, int p_first,
                        int p_last, int j_first, int j_last) {
   return j_last < kv_length && (!A->causal || j_last <= p_first) &&
          (A->left == CLT_UNLIMITED ||
@@ -86,7 +86,7 @@ INLINE vf score_hide(vf s, vi sees) {
 
 /* What masks and the additive mask say of n <= LANES keys from j on for row i:
  * a bias in units of log 2, -inf where the key is hidden. */
-INLINE vf mask_bias(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
+COLD vf mask_bias(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
                     GLOBAL const clt_u8 *key_mask, GLOBAL const float *bias,
                     int b, int h, int i, int j, int n) {
   vf x = VSPLAT(0.0f);

@@ -39,12 +39,60 @@
  * MM_SKINNY) are dotted MM_SKINNY_K at a time instead. */
 #define MM_N 64
 #define MM_SKINNY 8
-#define MM_M_OF(bm) ((bm) >= 64 ? 96 : 24)
-#define MM_K_OF(bm) ((bm) >= 64 ? 256 : 32)
-#define MM_SKINNY_K_OF(bm) ((bm) >= 64 ? 2048 : 64)  /* 8 rows fit in A's */
+#define MM_M_OF(bm) ((bm) >= 32 ? 96 : 24)
+#define MM_K_OF(bm) ((bm) >= 32 ? 256 : 32)
+#define MM_SKINNY_K_OF(bm) ((bm) >= 32 ? 2048 : 64)  /* 8 rows fit in A's */
 #define CLT_MATMUL_LOCAL(bm)                                                   \
   ((size_t)MM_K_OF(bm) * MM_N + (size_t)MM_M_OF(bm) * MM_K_OF(bm) +            \
    (size_t)MM_M_OF(bm) * MM_N)
+
+/* Kernels for GPUs (*_tile): a group is TILE_X x height work-items, height 16,
+ * 8 or 4 as the device allows; each keeps a register tile of TILE_R x TILE_R
+ * results, so that a group holds TILE_R * height rows of TILE_N columns. */
+#define TILE_X 16
+#define TILE_R 4
+#define TILE_N (TILE_X * TILE_R)
+#define TILE_K 16  /* depth that is staged in local memory at a time          */
+#define TILE_PAD 2 /* floats between staged rows: spreads them over the banks */
+#define TILE_MAX_HEIGHT 16
+#define TILE_MIN_HEIGHT 4
+#define TILE_MIN_GROUP (TILE_X * TILE_MIN_HEIGHT)
+/* Rows of a group with their padding. */
+#define TILE_LD(height) (TILE_R * (height) + TILE_PAD)
+/* Both operands of a product, TILE_K deep. */
+#define TILE_STAGE(height) (TILE_K * (TILE_LD(height) + TILE_N + TILE_PAD))
+
+/* Fused: v_dim is worked off in slices, each by groups of its own. */
+#define FUSED_TILE_DV (2 * TILE_N)
+#define FUSED_TILE_KEYS 32 /* values staged at a time, as [keys][TILE_N + PAD] */
+#define FUSED_TILE_STAGE (FUSED_TILE_KEYS * (TILE_N + TILE_PAD))
+/* Operands or values, P^T [TILE_N][rows], a reduction, a flag. */
+#define CLT_FUSED_TILE_LOCAL(height)                                           \
+  ((size_t)(FUSED_TILE_STAGE + (TILE_N + TILE_X) * TILE_LD(height) + 4))
+
+/* Split-KV: SPLIT_ROWS rows against TILE_R * height keys at a time. */
+#define SPLIT_TILE_DV (TILE_R * TILE_N) /* columns of a slice of v_dim */
+/* q [rows][D], sums of two rows [2][keys][TILE_X + 1], s [keys][rows], one
+ * float a work-item, two a row. */
+#define CLT_SPLIT_TILE_LOCAL(height, d)                                        \
+  ((size_t)SPLIT_ROWS * (size_t)(d) +                                          \
+   (size_t)(height) * (2 * TILE_R * (TILE_X + 1) + TILE_R * SPLIT_ROWS +       \
+                       TILE_X) +                                               \
+   2 * SPLIT_ROWS)
+#define MERGE_TILE_ITEMS TILE_MIN_GROUP
+
+/* Softmax and mean: a group of TILE_X x height is a line of work-items. */
+#define CLT_SOFTMAX_TILE_LOCAL(height) ((size_t)TILE_X * (height))
+
+/* Matmul: few rows are dotted, a column of C by TILE_X work-items; else tiles. */
+#define CLT_MATMUL_TILE_DOTS(args)                                             \
+  ((args)->m <= MM_SKINNY && (args)->b.s[3] == 1 && !(args)->skip_zero)
+/* Operands and a flag, or partial sums [MM_SKINNY][height][TILE_X + 1]. */
+#define CLT_MATMUL_TILE_LOCAL(height)                                          \
+  ((size_t)MM_SKINNY * (height) * (TILE_X + 1) >                               \
+           (size_t)TILE_STAGE(height) + 4                                      \
+       ? (size_t)MM_SKINNY * (height) * (TILE_X + 1)                           \
+       : (size_t)TILE_STAGE(height) + 4)
 
 /* Rows of a copy group. */
 #define COPY_ROWS 16

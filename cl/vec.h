@@ -7,10 +7,17 @@
  *   vf, vi, vu        LANES floats, ints, unsigned ints
  *   VLOAD VSTORE      any alignment, any address space
  *   VFMA              a*b + c, fused where the device does it fast
- *   VSELECT(m,a,b)    a where the mask m is -1, b where it is 0
+ *   VSELECT(m,a,b)    a where the mask m is set (all bits), b where it is 0
  *   VMAX(a,b)         a > b ? a : b (so a NaN in b is kept)
  *   AS_*, TO_*        same bits; same value
  *   transpose         LANES x LANES numbers in registers
+ *   INLINE, COLD      hot pieces are always inlined; pieces off the hot path
+ *                     never: a kernel's cold build takes a quarter of the time
+ *   NOUNROLL          before the loops whose body is a register tile: PoCL's
+ *                     compiler would unroll them and spill the tile
+ *
+ * LANES is 4, 8 or 16; in OpenCL also 1, for kernels whose work-items are the
+ * lanes: vf is float, a mask is 1 or 0, and there is nothing to transpose.
  *
  * Neither compiler may be given fast-math flags: exp2_v below, infinities and
  * NaN depend on IEEE arithmetic. */
@@ -31,14 +38,13 @@
 #define GLOBAL __global
 #define LOCAL __local
 #define INLINE static inline __attribute__((always_inline))
+#if LANES > 1
+#define COLD static __attribute__((noinline))
+#else
+#define COLD INLINE /* GPUs call functions badly, if at all */
+#endif
 #define UNROLL _Pragma("unroll")
-typedef CLT_CAT(float, LANES) vf;
-typedef CLT_CAT(int, LANES) vi;
-typedef CLT_CAT(uint, LANES) vu;
-#define VLOAD(p) CLT_CAT(vload, LANES)(0, (p))
-#define VSTORE(v, p) CLT_CAT(vstore, LANES)((v), 0, (p))
-#define VLOAD_U16(p) CLT_CAT(convert_uint, LANES)(VLOAD(p))
-#define VSTORE_U16(v, p) VSTORE(CLT_CAT(convert_ushort, LANES)(v), (p))
+#define NOUNROLL _Pragma("nounroll")
 #define VSPLAT(x) ((vf)(x))
 #define VSPLAT_I(x) ((vi)(x))
 #ifdef FP_FAST_FMAF
@@ -46,6 +52,29 @@ typedef CLT_CAT(uint, LANES) vu;
 #else
 #define VFMA(a, b, c) mad((vf)(a), (b), (c))
 #endif
+#if LANES == 1
+typedef float vf;
+typedef int vi;
+typedef uint vu;
+#define VLOAD(p) (*(p))
+#define VSTORE(v, p) (*(p) = (v))
+#define VLOAD_U16(p) ((uint) * (p))
+#define VSTORE_U16(v, p) (*(p) = (ushort)(v))
+#define VSELECT(m, a, b) ((m) ? (a) : (b))
+#define VMAX(a, b) ((a) > (b) ? (a) : (b))
+#define VANY(m) ((m) != 0)
+#define AS_VF(x) as_float(x)
+#define AS_VI(x) as_int(x)
+#define AS_VU(x) as_uint(x)
+#define TO_VF(x) convert_float(x)
+#else
+typedef CLT_CAT(float, LANES) vf;
+typedef CLT_CAT(int, LANES) vi;
+typedef CLT_CAT(uint, LANES) vu;
+#define VLOAD(p) CLT_CAT(vload, LANES)(0, (p))
+#define VSTORE(v, p) CLT_CAT(vstore, LANES)((v), 0, (p))
+#define VLOAD_U16(p) CLT_CAT(convert_uint, LANES)(VLOAD(p))
+#define VSTORE_U16(v, p) VSTORE(CLT_CAT(convert_ushort, LANES)(v), (p))
 #define VSELECT(m, a, b) select((b), (a), (m))
 #define VMAX(a, b) select((b), (a), (a) > (b))
 #define VANY(m) any(m)
@@ -53,6 +82,7 @@ typedef CLT_CAT(uint, LANES) vu;
 #define AS_VI(x) CLT_CAT(as_int, LANES)(x)
 #define AS_VU(x) CLT_CAT(as_uint, LANES)(x)
 #define TO_VF(x) CLT_CAT(convert_float, LANES)(x)
+#endif
 #define AS_FLOAT(x) as_float(x)
 #define AS_UINT(x) as_uint(x)
 #define MINUS_INF (-INFINITY)
@@ -64,12 +94,17 @@ typedef uchar clt_u8;
 #define V_IOTA ((vi)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 #elif LANES == 8
 #define V_IOTA ((vi)(0, 1, 2, 3, 4, 5, 6, 7))
-#else
+#elif LANES == 4
 #define V_IOTA ((vi)(0, 1, 2, 3))
+#else
+#define V_IOTA 0
 #endif
 #define V_EVEN(a, b) ((vf)((a).even, (b).even))
 #define V_ODD(a, b) ((vf)((a).odd, (b).odd))
 
+#if LANES == 1
+INLINE float vsum(vf a) { return a; }
+#else
 INLINE float vsum(vf a) {
 #if LANES == 16
   float8 b = a.lo + a.hi;
@@ -82,6 +117,7 @@ INLINE float vsum(vf a) {
   float2 d = c.lo + c.hi;
   return d.x + d.y;
 }
+#endif
 
 #else
 /* ---- C11 with GCC/clang vector extensions ------------------------------------- */
@@ -95,10 +131,13 @@ INLINE float vsum(vf a) {
 #define GLOBAL
 #define LOCAL
 #define INLINE static inline __attribute__((always_inline))
+#define COLD static __attribute__((noinline))
 #ifdef __clang__
 #define UNROLL _Pragma("unroll")
+#define NOUNROLL _Pragma("nounroll")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#define NOUNROLL _Pragma("GCC unroll 1")
 #endif
 typedef uint16_t clt_u16;
 typedef uint32_t clt_u32;
@@ -196,6 +235,11 @@ INLINE float vmax_of(vf a) {
  * subnormal numbers, slow on many CPUs, out of what follows. NaN gives NaN.
  * t holds round(x) in its low bits; the polynomial is a minimax fit of 2^r on
  * [-1/2, 1/2]; adding round(x) to the exponent field scales by 2^round(x). */
+#if LANES == 1
+/* GPUs have an instruction for it. (Theirs also make NaN of other bits, with
+ * which adding to the exponent field, as below, would not give NaN.) */
+INLINE vf exp2_v(vf x) { return VSELECT(x <= -64.0f, 0.0f, exp2(x)); }
+#else
 INLINE vf exp2_v(vf x) {
   vf t = x + 12582912.0f;
   vf r = x - (t - 12582912.0f);
@@ -204,10 +248,11 @@ INLINE vf exp2_v(vf x) {
   p = VFMA(p, r, VSPLAT(2.40222421e-1f));
   p = VFMA(p, r, VSPLAT(6.93146978e-1f));
   p = VFMA(p, r, VSPLAT(1.0f));
-  p = AS_VF(AS_VI(p) + (AS_VI(t) << 23));
+  p = AS_VF(AS_VU(p) + (AS_VU(t) << 23));
   return VSELECT(x <= -64.0f, VSPLAT(0.0f), p);
 }
-INLINE float exp2_s(float x) {
+#endif
+COLD float exp2_s(float x) {
   float t[LANES];
   VSTORE(exp2_v(VSPLAT(x)), t);
   return t[0];
@@ -215,7 +260,7 @@ INLINE float exp2_s(float x) {
 
 /* tanh, relative error below 3e-7: a Taylor polynomial near 0, where the
  * quotient would cancel, and (1 - e) / (1 + e), e = exp(-2|x|), elsewhere. */
-INLINE vf tanh_v(vf x) {
+COLD vf tanh_v(vf x) {
   vf a = AS_VF(AS_VI(x) & 0x7fffffff);
   vf e = exp2_v(a * -2.88539008f);
   vf big = (VSPLAT(1.0f) - e) / (VSPLAT(1.0f) + e);
@@ -228,6 +273,7 @@ INLINE vf tanh_v(vf x) {
   return AS_VF(AS_VI(y) | (AS_VI(x) & (-2147483647 - 1)));
 }
 
+#if LANES > 1
 /* LANES x LANES transpose: log2(LANES) perfect shuffles. */
 INLINE void transpose_step(vf *a, vf *b) {
   UNROLL for (int i = 0; i < LANES / 2; i++) {
@@ -248,6 +294,7 @@ INLINE void transpose(vf *a) {
 #endif
 #endif
 }
+#endif
 
 /* ---- storage types: F32, F16, BF16 by integer shifts, so no device needs an
  * extension; fp32 subnormals are avoided, devices may flush them --------------- */
@@ -302,7 +349,7 @@ INLINE vf load_v(GLOBAL const float *base, clt_i64 i, int dtype) {
   return dtype == CLT_F16 ? half_to_float_v(u) : AS_VF(u << 16);
 }
 /* n <= LANES elements from i, `stride` apart; the other lanes are 0. */
-INLINE vf load_n(GLOBAL const float *base, clt_i64 i, clt_i64 stride, int n,
+COLD vf load_n(GLOBAL const float *base, clt_i64 i, clt_i64 stride, int n,
                  int dtype) {
   if (stride == 1 && n == LANES) return load_v(base, i, dtype);
   float t[LANES];
@@ -310,7 +357,7 @@ INLINE vf load_n(GLOBAL const float *base, clt_i64 i, clt_i64 stride, int n,
     t[x] = x < n ? load_s(base, i + x * stride, dtype) : 0.0f;
   return VLOAD(t);
 }
-INLINE void store_n(GLOBAL float *base, clt_i64 i, clt_i64 stride, int n,
+COLD void store_n(GLOBAL float *base, clt_i64 i, clt_i64 stride, int n,
                     int dtype, vf v) {
   if (stride == 1 && n == LANES && dtype == CLT_F32) {
     VSTORE(v, base + i);
@@ -321,7 +368,7 @@ INLINE void store_n(GLOBAL float *base, clt_i64 i, clt_i64 stride, int n,
   for (int x = 0; x < n; x++) store_s(base, i + x * stride, dtype, t[x]);
 }
 /* Element i of an I32 or I64 array, clamped to lo..hi. */
-INLINE int load_int(GLOBAL const int *base, clt_i64 i, int dtype, int lo,
+COLD int load_int(GLOBAL const int *base, clt_i64 i, int dtype, int lo,
                     int hi) {
   clt_i64 x = dtype == CLT_I64 ? ((GLOBAL const clt_i64 *)base)[i]
                                : (clt_i64)base[i];
@@ -330,7 +377,7 @@ INLINE int load_int(GLOBAL const int *base, clt_i64 i, int dtype, int lo,
 
 /* dst[row][ld] = rows x cols numbers of a strided array, as floats, padded with
  * zeros up to pad_rows x pad_cols. Returns whether any of them is NaN or Inf. */
-INLINE int copy_block(LOCAL float *dst, int ld, GLOBAL const float *src,
+COLD int copy_block(LOCAL float *dst, int ld, GLOBAL const float *src,
                       clt_i64 offset, clt_i64 row_stride, clt_i64 col_stride,
                       int rows, int cols, int pad_rows, int pad_cols,
                       int dtype) {
@@ -339,11 +386,12 @@ INLINE int copy_block(LOCAL float *dst, int ld, GLOBAL const float *src,
     clt_i64 at = offset + r * row_stride;
     LOCAL float *to = dst + r * ld;
     int c = 0;
-    for (; c + LANES <= cols; c += LANES) {
-      vf x = load_n(src, at + c * col_stride, col_stride, LANES, dtype);
-      bad |= (x - x) != 0.0f; /* NaN and Inf: x - x is NaN */
-      VSTORE(x, to + c);
-    }
+    if (col_stride == 1)
+      for (; c + LANES <= cols; c += LANES) {
+        vf x = load_v(src, at + c, dtype);
+        bad |= (x - x) != 0.0f; /* NaN and Inf: x - x is NaN */
+        VSTORE(x, to + c);
+      }
     for (; c < cols; c++) {
       float x = load_s(src, at + c * col_stride, dtype);
       bad |= VSPLAT_I((x - x) != 0.0f ? -1 : 0);

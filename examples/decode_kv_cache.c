@@ -46,8 +46,8 @@ int main(void) {
   clattn_kv_cache_config_init(&config);
   config.batch = 1, config.kv_heads = HK, config.capacity = TOKENS;
   config.qk_dim = config.v_dim = D;
-  CHECK(clattn_kv_cache_create(context, CLATTN_DEFAULT_DEVICE, &config,
-                               &cache));
+  CHECK(
+      clattn_kv_cache_create(context, CLATTN_DEFAULT_DEVICE, &config, &cache));
 
   for (int at = 0, n = PROMPT; at < TOKENS; at += n, n = 1) {
     clattn_tensor new_k = tk, new_v = tv;

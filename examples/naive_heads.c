@@ -83,8 +83,7 @@ int main(void) {
   float worst = 0;
   for (int i = 0; i < S * E; i++)
     worst = fmaxf(worst, fabsf((&naive[0][0])[i] - (&split[0][0])[i]));
-  printf("%d heads, one by one and at once: largest difference %g\n", H,
-         worst);
+  printf("%d heads, one by one and at once: largest difference %g\n", H, worst);
 
   clattn_plan_destroy(one), clattn_plan_destroy(all);
   clattn_buffer_destroy(bx), clattn_buffer_destroy(bw);

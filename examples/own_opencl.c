@@ -41,8 +41,8 @@ int main(void) {
   cl_mem result = clCreateBuffer(cl, CL_MEM_READ_WRITE, BYTES, NULL, &error);
   CHECK_CL(error);
   cl_event written;
-  CHECK_CL(clEnqueueWriteBuffer(q, in, CL_FALSE, 0, BYTES, x, 0, NULL,
-                                &written));
+  CHECK_CL(
+      clEnqueueWriteBuffer(q, in, CL_FALSE, 0, BYTES, x, 0, NULL, &written));
 
   /* clattn on top of it; every handle is retained, none is taken over. */
   clattn_context *context;

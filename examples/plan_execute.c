@@ -45,7 +45,8 @@ int main(void) {
 
     clattn_event *done;
     CHECK(clattn_execute(plan, queue, &args, NULL, NULL, 0, &done));
-    CHECK(clattn_event_wait(done)); /* or give it to the next call's wait list */
+    CHECK(
+        clattn_event_wait(done)); /* or give it to the next call's wait list */
     clattn_event_destroy(done);
     CHECK(clattn_buffer_read(queue, out_buffer, 0, out, sizeof out));
     printf("call %d: out[0][0] = %.4f, which is v[0][0] = %.4f\n", call,

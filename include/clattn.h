@@ -18,7 +18,9 @@
  *
  * A row that sees no key has O = 0, P = 0 and lse = -inf, never NaN. What a row
  * does not see never enters its arithmetic: NaN or Inf there cannot reach it.
- * A sink is one more logit in a row's maximum and sum that adds no value.
+ * A sink is one more logit in a row's maximum and sum that adds no value; it is
+ * taken as it is, not divided by the temperature. Probabilities below 2^-64 of
+ * a row's largest term are 0.
  *
  * (Vaswani et al. 2017, "Attention Is All You Need", eq. 1, and its common
  * extensions: GQA, ALiBi, sliding windows, logit soft-capping, sinks.)
@@ -99,7 +101,11 @@ CLATTN_API const char *clattn_error_message(void);
 /* Sets the calling thread's message (printf format) and returns status: for
  * libraries built on this one, so that their users ask in one place. */
 CLATTN_API clattn_status clattn_set_error(clattn_status status,
-                                          const char *format, ...);
+                                          const char *format, ...)
+#ifdef __GNUC__
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
 
 /* ---- Context: devices and compiled kernels -------------------------------- */
 typedef enum clattn_dtype {
@@ -310,7 +316,8 @@ typedef struct clattn_desc {
   clattn_mask_polarity mask_polarity; /* of mask and key_mask                */
   uint32_t outputs;          /* CLATTN_OUT_* that calls will ask for         */
   clattn_weights_stage weights_stage; /* default PROBABILITIES               */
-  bool average_weights;      /* mean over query heads: weights [B,1,Sq,Skv]  */
+  bool average_weights;      /* mean over query heads: weights [B,1,Sq,Skv];
+                              * of PROBABILITIES only                        */
   clattn_path path;          /* default AUTO; a named path never changes     */
 } clattn_desc;
 

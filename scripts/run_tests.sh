@@ -22,7 +22,7 @@ count() { grep -c "$@" || true; }
 # Criterion's verbose output, reduced to failures and a line now and then.
 condense() {
   awk '/^\[(PASS|SKIP|FAIL)\]/ { if (++n % 50 == 0) print "  " n " tests done" }
-       /^\[RUN \]|^\[PASS\]|^\[====\] Running|Criterion v/ { next }
+       /^\[RUN \]|^\[PASS\]|^\[====\] Running|Criterion v|Writing tap/ { next }
        { print; fflush() }'
 }
 

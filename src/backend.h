@@ -34,7 +34,10 @@
   X(SET_I32, "copy", "set_i32", clt_set_args, 1)                               \
   X(ATTN_FUSED_TILE, "attn_fused_tile", "attn_fused_tile", clt_attn_args, 14)  \
   X(ATTN_SPLIT_TILE, "attn_split_tile", "attn_split_tile", clt_attn_args, 14)  \
+  X(ATTN_MERGE_TILE, "attn_split_tile", "attn_merge_tile", clt_attn_args, 14)  \
   X(ATTN_SOFTMAX_TILE, "attn_softmax_tile", "attn_softmax_tile",               \
+    clt_attn_args, 14)                                                         \
+  X(ATTN_AVERAGE_TILE, "attn_softmax_tile", "attn_average_tile",               \
     clt_attn_args, 14)                                                         \
   X(MATMUL_TILE, "matmul_tile", "matmul_tile", clt_matmul_args, 4)             \
   /* Not a .cl kernel: the dense product by the backend's BLAS library.     */ \

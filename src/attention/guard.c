@@ -61,7 +61,7 @@ typedef struct check {
 
 /* ---- attention ------------------------------------------------------------------------ */
 
-enum { B = 2, HQ = 4, HK = 2, T = 141, D = 20, DV = 12, MASK_AT = 16384 };
+enum { B = 2, HQ = 4, HK = 2, D = 20, DV = 12 };
 
 static clattn_tensor floats(clattn_buffer *buffer, size_t at, int64_t b,
                             int64_t h, int64_t s, int64_t d, bool half) {
@@ -74,6 +74,11 @@ static clattn_tensor floats(clattn_buffer *buffer, size_t at, int64_t b,
 /* Few queries for rows that are made for them, else more than one block. */
 static int64_t rows_of(const clt_row *row) { return row->any_length ? 67 : 3; }
 
+/* Enough keys that rows for few queries split them. */
+static int64_t keys_of(const clt_row *row) {
+  return row->any_length ? 141 : 400;
+}
+
 /* The native row that serves what `row` serves. */
 static const clt_row *reference_row(const clt_row *row) {
   for (int i = 0; i < clt_row_count; i++)
@@ -84,7 +89,7 @@ static const clt_row *reference_row(const clt_row *row) {
 }
 
 static void attention_steps(const check *c, site *s, clt_work *work) {
-  const int64_t sq = rows_of(c->row);
+  const int64_t sq = rows_of(c->row), keys = keys_of(c->row);
   const bool weights = c->row->path == CLATTN_UNFUSED;
   clattn_desc desc;
   clattn_desc_init(&desc);
@@ -107,13 +112,13 @@ static void attention_steps(const check *c, site *s, clt_work *work) {
   size_t at = 0;
   args.q = floats(&s->in, at, B, HQ, sq, D, c->half);
   at += (size_t)(B * HQ * sq * D);
-  args.k = floats(&s->in, at, B, HK, T, D, c->half);
-  at += B * HK * T * D;
-  args.v = floats(&s->in, at, B, HK, T, DV, c->half);
-  at += B * HK * T * DV;
+  args.k = floats(&s->in, at, B, HK, keys, D, c->half);
+  at += (size_t)(B * HK * keys * D);
+  args.v = floats(&s->in, at, B, HK, keys, DV, c->half);
+  at += (size_t)(B * HK * keys * DV);
   if (c->half) {
-    args.bias = floats(&s->in, at, 1, 1, sq, T, false);
-    at += (size_t)sq * T;
+    args.bias = floats(&s->in, at, 1, 1, sq, keys, false);
+    at += (size_t)(sq * keys);
     args.alibi_slopes = floats(&s->in, at, 1, HQ, 1, 1, false);
     at += HQ;
     args.sinks = floats(&s->in, at, 1, HQ, 1, 1, false);
@@ -121,7 +126,7 @@ static void attention_steps(const check *c, site *s, clt_work *work) {
     args.kv_lengths = floats(&s->in, at, B, 1, 1, 1, false);
     args.kv_lengths.dtype = CLATTN_I32;
     at += B;
-    args.mask = floats(&s->in, at, 1, 1, 1, T, false);
+    args.mask = floats(&s->in, at, 1, 1, 1, keys, false);
     args.mask.dtype = CLATTN_BOOL;
     args.mask.offset *= 4;
   }
@@ -131,8 +136,8 @@ static void attention_steps(const check *c, site *s, clt_work *work) {
   args.lse = floats(&s->out, at, B, HQ, sq, 1, false);
   at += (size_t)(B * HQ * sq);
   if (weights)
-    args.weights = floats(&s->out, at, B, desc.average_weights ? 1 : HQ, sq, T,
-                          false);
+    args.weights = floats(&s->out, at, B, desc.average_weights ? 1 : HQ, sq,
+                          keys, false);
   clt_problem problem;
   work->status = clt_problem_init(&problem, &desc, &s->device, &args);
   if (work->status == CLATTN_OK)
@@ -181,16 +186,17 @@ static void kernel_steps(const check *c, site *s, clt_work *work) {
       step->n_buffers = 1;
       step->buffers[0] = out;
     }
-  } else { /* a matmul: both ways B may lie, with bias */
-    for (int i = 0; i < 2; i++) {
+  } else { /* a matmul: both ways B may lie, with bias; few rows */
+    for (int i = 0; i < 3; i++) {
+      const bool turned = i == 1;
       const clt_i64 at = 3000;
       const clt_matmul_args a = {
           .a = {1, {0, 0, MM_DEPTH, 1}},
-          .b = {at, {0, 0, i ? 1 : MM_DEPTH, i ? MM_COLS : 1}},
+          .b = {at, {0, 0, turned ? 1 : MM_DEPTH, turned ? MM_COLS : 1}},
           .c = {i * 2600, {0, 0, MM_COLS, 1}},
           .bias = {17, 1},
           .batch = 1, .heads = 1, .b_group = 1,
-          .m = MM_ROWS, .n = MM_COLS, .k = MM_DEPTH,
+          .m = i < 2 ? MM_ROWS : 1, .n = MM_COLS, .k = MM_DEPTH,
           .a_dtype = type, .b_dtype = type, .c_dtype = CLT_F32,
           .bias_dtype = type, .alpha = 0.5f};
       clt_matmul_add(work,
@@ -273,14 +279,14 @@ static void fill_inputs(const check *c) {
    * and integer inputs that attention_steps places behind q, k and v. */
   size_t halves = c->in_floats;
   if (c->row) {
-    const size_t sq = (size_t)rows_of(c->row);
-    halves = B * HQ * sq * D + B * HK * T * (D + DV);
+    const size_t sq = (size_t)rows_of(c->row), keys = (size_t)keys_of(c->row);
+    halves = B * HQ * sq * D + B * HK * keys * (D + DV);
     if (c->half) {
-      size_t at = halves + sq * T + HQ + HQ;
-      const int32_t lengths[B] = {T, 77};
+      size_t at = halves + sq * keys + HQ + HQ;
+      const int32_t lengths[B] = {(int32_t)keys, (int32_t)keys - 64};
       memcpy(c->input + at, lengths, sizeof lengths);
       unsigned char *mask = (unsigned char *)(c->input + at + B);
-      for (int j = 0; j < T; j++) mask[j] = j % 7 != 3;
+      for (size_t j = 0; j < keys; j++) mask[j] = j % 7 != 3;
     }
   }
   if (c->half)
@@ -297,7 +303,8 @@ static clattn_status run_check(clt_device *device, check *c) {
   if (c->row) {
     const size_t sq = (size_t)rows_of(c->row);
     c->out_floats = B * HQ * sq * (DV + 1);
-    if (c->row->path == CLATTN_UNFUSED) c->out_floats += B * HQ * sq * T;
+    if (c->row->path == CLATTN_UNFUSED)
+      c->out_floats += B * HQ * sq * (size_t)keys_of(c->row);
   }
   site ours = {0}, theirs = {0};
   c->input = clt_alloc(c->in_floats * sizeof(float));

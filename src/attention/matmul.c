@@ -5,8 +5,26 @@
 #include "plan.h"
 
 clt_kernel clt_matmul_own(const clt_device *device) {
-  (void)device;
-  return CLT_K_MATMUL;
+  const bool forced =
+      device->context && device->context->settings.force_gpu_kernels;
+  return device->backend == CLATTN_OPENCL &&
+                 (device->type == CLATTN_DEVICE_GPU || forced)
+             ? CLT_K_MATMUL_TILE
+             : CLT_K_MATMUL;
+}
+
+size_t clt_tile_height(const clt_device *device, clt_kernel kernel, size_t rows,
+                       size_t (*floats)(size_t height, const void *args),
+                       const void *args) {
+  size_t local_bytes, group_size, height = TILE_MAX_HEIGHT;
+  if (device->ops->limits(device->impl, kernel, &local_bytes, &group_size) !=
+      CLATTN_OK)
+    return TILE_MIN_HEIGHT; /* the submission will say why */
+  while (height > TILE_MIN_HEIGHT &&
+         (TILE_X * height > group_size || TILE_R * height / 2 >= rows ||
+          floats(height, args) * sizeof(float) > local_bytes))
+    height /= 2;
+  return height;
 }
 
 /* A matrix as BLAS knows it: one unit stride, the other no shorter than a line
@@ -53,7 +71,36 @@ clattn_status clt_matmul_choose(clt_device *device, const clt_matmul_args *args,
             clattn_error_message());
   }
   *kernel = clt_matmul_own(device);
+  clattn_status status = clt_guard_kernel(device, *kernel);
+  if (*kernel == CLT_K_MATMUL || (status != CLATTN_UNSUPPORTED &&
+                                  status != CLATTN_BUILD_FAILED))
+    return status;
+  clt_log(device->context, "matmul: the kernel for CPUs serves: %s",
+          clattn_error_message());
+  *kernel = CLT_K_MATMUL;
   return clt_guard_kernel(device, *kernel);
+}
+
+static size_t tile_floats(size_t height, const void *args) {
+  (void)args;
+  return CLT_MATMUL_TILE_LOCAL(height);
+}
+
+static clt_step *add_tile(clt_work *work, const clt_matmul_args *args) {
+  const size_t batch = (size_t)args->batch * (size_t)args->heads;
+  const size_t m = (size_t)args->m, n = (size_t)args->n;
+  const bool dots = CLT_MATMUL_TILE_DOTS(args);
+  const size_t height = clt_tile_height(work->device, CLT_K_MATMUL_TILE,
+                                        dots ? TILE_N : m, tile_floats, NULL);
+  clt_step *step = clt_work_add(
+      work, CLT_K_MATMUL_TILE, args, clt_ceil_div(n, dots ? height : TILE_N),
+      dots ? 1 : clt_ceil_div(m, TILE_R * height), batch,
+      tile_floats(height, NULL) * sizeof(float));
+  if (step) {
+    step->group_size[0] = TILE_X;
+    step->group_size[1] = height;
+  }
+  return step;
 }
 
 void clt_matmul_add(clt_work *work, clt_kernel kernel,
@@ -63,6 +110,8 @@ void clt_matmul_add(clt_work *work, clt_kernel kernel,
   clt_step *step;
   if (kernel == CLT_K_MATMUL_BLAS)
     step = clt_work_add(work, kernel, args, 1, 1, 1, 16);
+  else if (kernel == CLT_K_MATMUL_TILE)
+    step = add_tile(work, args);
   else
     step = clt_work_add(work, kernel, args, clt_ceil_div((size_t)args->n, MM_N),
                         clt_ceil_div((size_t)args->m, (size_t)MM_M_OF(bm)),

@@ -58,6 +58,10 @@ static clattn_status resolve_config(const clattn_mha_config *given,
                 "config->%s: got %" PRId64 ", want 1..2^24", sizes[i].name,
                 *sizes[i].value);
   }
+  CLT_REQUIRE(c->num_heads % c->num_kv_heads == 0,
+              "config->num_kv_heads: got %" PRId64 ", want a divisor of "
+              "num_heads (%" PRId64 ")",
+              c->num_kv_heads, c->num_heads);
   if (c->head_dim == 0) {
     CLT_REQUIRE(c->embed_dim % c->num_heads == 0,
                 "config->embed_dim: got %" PRId64 ", want a multiple of "

@@ -131,13 +131,9 @@ typedef struct host_array {
 
 static clattn_status array_bytes(host_array *a) {
   int64_t n = sizeof(float);
-  for (int i = 0; i < 4; i++) {
-    CLT_REQUIRE(a->extent[i] >= 1 && a->extent[i] < CLT_MAX_LENGTH,
-                "%s: extent[%d] is %lld, want 1..2^30-1", a->name, i,
-                (long long)a->extent[i]);
+  for (int i = 0; i < 4; i++)
     CLT_REQUIRE(clt_mul(n, a->extent[i], &n),
                 "%s: its extents overflow the size of memory", a->name);
-  }
   CLT_REQUIRE(a->data, "%s: got NULL, want %lld bytes", a->name, (long long)n);
   a->bytes = (size_t)n;
   return CLATTN_OK;
@@ -175,6 +171,14 @@ clattn_status clattn_attention_f32(clattn_context *context,
   CLT_REQUIRE(desc->outputs == 0,
               "desc->outputs: got 0x%x, want 0 (use clattn_execute)",
               (unsigned)desc->outputs);
+  const struct {
+    const char *name;
+    int64_t value;
+  } lengths[] = {{"batch", batch}, {"q_len", q_len}, {"kv_len", kv_len}};
+  for (int i = 0; i < 3; i++)
+    CLT_REQUIRE(lengths[i].value >= 1 && lengths[i].value < CLT_MAX_LENGTH,
+                "%s: got %lld, want 1..2^30-1", lengths[i].name,
+                (long long)lengths[i].value);
   host_array arrays[] = {
       {.name = "q", .data = q,
        .extent = {batch, desc->q_heads, q_len, desc->qk_dim}},

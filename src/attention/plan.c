@@ -60,8 +60,17 @@ static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
     return clt_fail(CLATTN_UNSUPPORTED, "exists in OpenCL only");
   if (row->for_gpu && !gpu)
     return clt_fail(CLATTN_UNSUPPORTED, "shaped for GPUs, slow on this device");
-  for (int i = 0; i < row->n_kernels; i++)
+  for (int i = 0; i < row->n_kernels; i++) {
+    size_t local_bytes, group_size;
     CLT_TRY(device->ops->prepare(device->impl, row->kernels[i]));
+    CLT_TRY(device->ops->limits(device->impl, row->kernels[i], &local_bytes,
+                                &group_size));
+    if (group_size < row->min_group)
+      return clt_fail(CLATTN_UNSUPPORTED,
+                      "%s needs groups of %zu work-items, the device allows %zu",
+                      clt_kernels[row->kernels[i]].entry, row->min_group,
+                      group_size);
+  }
   if (row->local_floats) {
     clt_problem problem;
     CLT_TRY(clt_problem_from_desc(&problem, desc));

@@ -19,6 +19,7 @@ typedef struct clt_row {
   int n_kernels;
   bool for_gpu;           /* shaped for GPUs, else for CPU-type devices */
   bool any_length;        /* serves every q_len */
+  size_t min_group;       /* work-items that every kernel needs; 0: one */
   /* Local memory a group needs, in floats; 0: none to speak of. */
   size_t (*local_floats)(const clt_device *device, const clt_attn_args *args);
   /* Lengths that this row is for; NULL: all. */
@@ -50,6 +51,12 @@ const clt_row *clt_plan_row(const clattn_plan *plan, const clt_attn_args *args);
 
 /* The library's own matmul kernel for this device. */
 clt_kernel clt_matmul_own(const clt_device *device);
+/* The height of the groups of a *_tile kernel that works on `rows` rows: the
+ * largest that the device allows, no larger than the rows can use. floats: the
+ * local memory of a group of that height; args are passed on. */
+size_t clt_tile_height(const clt_device *device, clt_kernel kernel, size_t rows,
+                       size_t (*floats)(size_t height, const void *args),
+                       const void *args);
 /* The kernel for dense products by the context's choice and what the device
  * can do; prepared and checked. */
 clattn_status clt_matmul_choose(clt_device *device, const clt_matmul_args *args,

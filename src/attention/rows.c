@@ -18,6 +18,19 @@ static void fill_buffers(clt_step *step, const clt_problem *problem) {
   memcpy(step->buffers, problem->buffers, sizeof problem->buffers);
 }
 
+/* Adds a step of a *_tile kernel. */
+static void add_tiles(clt_work *work, const clt_problem *problem,
+                           clt_kernel kernel, size_t gx, size_t gy, size_t gz,
+                           size_t width, size_t height, size_t local_floats) {
+  clt_step *step = clt_work_add(work, kernel, &problem->args, gx, gy, gz,
+                                local_floats * sizeof(float));
+  fill_buffers(step, problem);
+  if (step) {
+    step->group_size[0] = width;
+    step->group_size[1] = height;
+  }
+}
+
 /* ---- fused: lanes are queries ------------------------------------------------- */
 
 static size_t fused_local(const clt_device *device, const clt_attn_args *a) {
@@ -32,6 +45,32 @@ static void fused_build(const clt_problem *problem, clt_work *work) {
       (size_t)a->q_heads, (size_t)a->batch,
       fused_local(work->device, a) * sizeof(float));
   fill_buffers(step, problem);
+}
+
+/* ---- fused, for GPUs ------------------------------------------------------------ */
+
+static size_t fused_tile_floats(size_t height, const void *args) {
+  (void)args;
+  return CLT_FUSED_TILE_LOCAL(height);
+}
+
+/* The local memory functions of rows give what the smallest group needs. */
+static size_t fused_tile_local(const clt_device *device,
+                               const clt_attn_args *a) {
+  (void)device;
+  return fused_tile_floats(TILE_MIN_HEIGHT, a);
+}
+
+static void fused_tile_build(const clt_problem *problem, clt_work *work) {
+  const clt_attn_args *a = &problem->args;
+  const size_t height =
+      clt_tile_height(work->device, CLT_K_ATTN_FUSED_TILE, (size_t)a->q_len,
+                      fused_tile_floats, a);
+  add_tiles(work, problem, CLT_K_ATTN_FUSED_TILE,
+            clt_ceil_div((size_t)a->q_len, TILE_R * height) *
+                clt_ceil_div((size_t)a->v_dim, FUSED_TILE_DV),
+            (size_t)a->q_heads, (size_t)a->batch, TILE_X, height,
+            fused_tile_floats(height, a));
 }
 
 /* ---- split-KV: few queries against many keys ---------------------------------- */
@@ -56,16 +95,18 @@ static void choose_splits(clt_attn_args *a, size_t groups, size_t units) {
   a->n_splits = (clt_i32)clt_ceil_div((size_t)a->kv_len, length);
 }
 
-static void split_build(const clt_problem *problem, clt_work *work) {
-  clt_problem p = *problem;
-  clt_attn_args *a = &p.args;
+/* Groups over key heads and chunks of their rows. */
+static size_t split_chunks(const clt_attn_args *a) {
+  return (size_t)a->kv_heads *
+         clt_ceil_div((size_t)a->group * (size_t)a->q_len, SPLIT_ROWS);
+}
+
+/* Chooses the splits and lays out their partial results. */
+static void split_parts(clt_problem *p, clt_work *work) {
+  clt_attn_args *a = &p->args;
   clattn_device_info info;
   work->device->ops->device_info(work->device->impl, &info);
-  const size_t chunks =
-      clt_ceil_div((size_t)a->group * (size_t)a->q_len, SPLIT_ROWS);
-  const size_t gy = (size_t)a->kv_heads * chunks, gz = (size_t)a->batch;
-  choose_splits(a, gy * gz, info.compute_units);
-  const size_t local = split_local(work->device, a) * sizeof(float);
+  choose_splits(a, split_chunks(a) * (size_t)a->batch, info.compute_units);
   if (a->n_splits > 1) {
     const size_t rows = (size_t)a->batch * (size_t)a->q_heads *
                         (size_t)a->q_len * (size_t)a->n_splits;
@@ -73,8 +114,16 @@ static void split_build(const clt_problem *problem, clt_work *work) {
                                                    CLT_SPLIT_PART(a->v_dim) *
                                                    sizeof(float)) /
                         sizeof(float));
-    p.buffers[CLT_BUF_PART] = clt_ref_scratch();
+    p->buffers[CLT_BUF_PART] = clt_ref_scratch();
   }
+}
+
+static void split_build(const clt_problem *problem, clt_work *work) {
+  clt_problem p = *problem;
+  const clt_attn_args *a = &p.args;
+  split_parts(&p, work);
+  const size_t gy = split_chunks(a), gz = (size_t)a->batch;
+  const size_t local = split_local(work->device, a) * sizeof(float);
   fill_buffers(clt_work_add(work, CLT_K_ATTN_SPLIT, a, (size_t)a->n_splits, gy,
                             gz, local),
                &p);
@@ -84,6 +133,35 @@ static void split_build(const clt_problem *problem, clt_work *work) {
                               CLT_PAD((size_t)a->v_dim, MAX_LANES) *
                                   sizeof(float)),
                  &p);
+}
+
+/* ---- split-KV, for GPUs --------------------------------------------------------- */
+
+static size_t split_tile_floats(size_t height, const void *args) {
+  return CLT_SPLIT_TILE_LOCAL(height, ((const clt_attn_args *)args)->qk_dim);
+}
+
+static size_t split_tile_local(const clt_device *device,
+                               const clt_attn_args *a) {
+  (void)device;
+  return split_tile_floats(TILE_MIN_HEIGHT, a);
+}
+
+static void split_tile_build(const clt_problem *problem, clt_work *work) {
+  clt_problem p = *problem;
+  const clt_attn_args *a = &p.args;
+  split_parts(&p, work);
+  const size_t height =
+      clt_tile_height(work->device, CLT_K_ATTN_SPLIT_TILE, (size_t)a->kv_len,
+                      split_tile_floats, a);
+  add_tiles(work, &p, CLT_K_ATTN_SPLIT_TILE,
+            (size_t)a->n_splits *
+                clt_ceil_div((size_t)a->v_dim, SPLIT_TILE_DV),
+            split_chunks(a), (size_t)a->batch, TILE_X, height,
+            split_tile_floats(height, a));
+  if (a->n_splits > 1)
+    add_tiles(work, &p, CLT_K_ATTN_MERGE_TILE, (size_t)a->q_len,
+              (size_t)a->q_heads, (size_t)a->batch, MERGE_TILE_ITEMS, 1, 0);
 }
 
 /* ---- unfused: matmul, softmax, matmul ------------------------------------------- */
@@ -162,8 +240,49 @@ static void add_output(const clt_problem *problem, clt_work *work,
                  (clt_ref){0});
 }
 
+/* The mean over heads as well, where it is wanted. */
+static void add_softmax(const clt_problem *problem, clt_work *work,
+                        bool average) {
+  const clt_attn_args *a = &problem->args;
+  const size_t rows = clt_ceil_div((size_t)a->q_len, SOFTMAX_ROWS);
+  fill_buffers(clt_work_add(work, CLT_K_ATTN_SOFTMAX, a, rows,
+                            (size_t)a->head_count, (size_t)a->batch_count, 16),
+               problem);
+  if (average)
+    fill_buffers(clt_work_add(work, CLT_K_ATTN_AVERAGE, a, rows, 1,
+                              (size_t)a->batch_count, 16),
+                 problem);
+}
+
+static size_t softmax_tile_floats(size_t height, const void *args) {
+  (void)args;
+  return CLT_SOFTMAX_TILE_LOCAL(height);
+}
+
+static size_t softmax_tile_local(const clt_device *device,
+                                 const clt_attn_args *a) {
+  (void)device;
+  return softmax_tile_floats(TILE_MIN_HEIGHT, a);
+}
+
+static void add_softmax_tile(const clt_problem *problem, clt_work *work,
+                             bool average) {
+  const clt_attn_args *a = &problem->args;
+  const size_t height =
+      clt_tile_height(work->device, CLT_K_ATTN_SOFTMAX_TILE,
+                      (size_t)a->kv_len / TILE_R, softmax_tile_floats, a);
+  add_tiles(work, problem, CLT_K_ATTN_SOFTMAX_TILE, (size_t)a->q_len,
+            (size_t)a->head_count, (size_t)a->batch_count, TILE_X * height, 1,
+            softmax_tile_floats(height, a));
+  if (average)
+    add_tiles(work, problem, CLT_K_ATTN_AVERAGE_TILE, (size_t)a->q_len, 1,
+              (size_t)a->batch_count, TILE_MIN_GROUP, 1, 0);
+}
+
 static void unfused_with(const clt_problem *problem, clt_work *work,
-                         clt_kernel matmul, clt_kernel softmax) {
+                         clt_kernel matmul,
+                         void (*softmax)(const clt_problem *problem,
+                                         clt_work *work, bool average)) {
   clt_problem p = *problem;
   clt_attn_args *a = &p.args;
   clattn_device_info info;
@@ -203,27 +322,42 @@ static void unfused_with(const clt_problem *problem, clt_work *work,
       const clt_i64 per_head = (clt_i64)a->q_len * a->kv_len;
       const clt_view scores = {
           a->part, {per_head * a->head_count, per_head, a->kv_len, 1}};
-      const size_t rows = clt_ceil_div((size_t)a->q_len, SOFTMAX_ROWS);
       add_scores(&p, work, matmul, a, &scores);
-      fill_buffers(clt_work_add(work, softmax, a, rows, (size_t)a->head_count,
-                                (size_t)a->batch_count, 16),
-                   &p);
-      if (average)
-        fill_buffers(clt_work_add(work, CLT_K_ATTN_AVERAGE, a, rows, 1,
-                                  (size_t)a->batch_count, 16),
-                     &p);
+      softmax(&p, work, average);
       add_output(&p, work, matmul, a, &scores);
     }
   }
 }
 
 static void unfused_build(const clt_problem *problem, clt_work *work) {
-  unfused_with(problem, work, CLT_K_MATMUL, CLT_K_ATTN_SOFTMAX);
+  unfused_with(problem, work, CLT_K_MATMUL, add_softmax);
+}
+
+static void unfused_tile_build(const clt_problem *problem, clt_work *work) {
+  unfused_with(problem, work, CLT_K_MATMUL_TILE, add_softmax_tile);
 }
 
 /* ---- the table, in the order plans try it ------------------------------------------ */
 
 const clt_row clt_rows[] = {
+    {.name = "fused split-KV, work-groups (GPU; few queries)",
+     .path = CLATTN_FUSED,
+     .kernels = {CLT_K_ATTN_SPLIT_TILE, CLT_K_ATTN_MERGE_TILE},
+     .n_kernels = 2,
+     .for_gpu = true,
+     .min_group = TILE_MIN_GROUP,
+     .local_floats = split_tile_local,
+     .wants = split_wants,
+     .build = split_tile_build},
+    {.name = "fused, work-groups (GPU)",
+     .path = CLATTN_FUSED,
+     .kernels = {CLT_K_ATTN_FUSED_TILE},
+     .n_kernels = 1,
+     .for_gpu = true,
+     .any_length = true,
+     .min_group = TILE_MIN_GROUP,
+     .local_floats = fused_tile_local,
+     .build = fused_tile_build},
     {.name = "fused split-KV (lanes are head dimensions; few queries)",
      .path = CLATTN_FUSED,
      .kernels = {CLT_K_ATTN_SPLIT, CLT_K_ATTN_MERGE},
@@ -238,6 +372,16 @@ const clt_row clt_rows[] = {
      .any_length = true,
      .local_floats = fused_local,
      .build = fused_build},
+    {.name = "unfused, work-groups (GPU)",
+     .path = CLATTN_UNFUSED,
+     .kernels = {CLT_K_ATTN_SOFTMAX_TILE, CLT_K_MATMUL_TILE,
+                 CLT_K_ATTN_AVERAGE_TILE},
+     .n_kernels = 3,
+     .for_gpu = true,
+     .any_length = true,
+     .min_group = TILE_MIN_GROUP,
+     .local_floats = softmax_tile_local,
+     .build = unfused_tile_build},
     {.name = "unfused (matmul, softmax, matmul)",
      .path = CLATTN_UNFUSED,
      .kernels = {CLT_K_ATTN_SOFTMAX, CLT_K_MATMUL, CLT_K_ATTN_AVERAGE},

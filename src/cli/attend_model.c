@@ -32,35 +32,40 @@ static float *make_table(const char *what, int64_t n, int64_t dim) {
 /* ---- weights ------------------------------------------------------------- */
 
 /* The first `rows` rows of an embedding, if the file has it; else as drawn. */
-static bool load_table(const clattn_kit_safetensors *file, const char *name,
-                       int64_t rows, int64_t dim, float *table) {
+static clattn_status load_table(const clattn_kit_safetensors *file,
+                                const char *name, int64_t rows, int64_t dim,
+                                float *table) {
   clattn_kit_tensor tensor;
-  if (!clattn_kit_safetensors_has(file, name)) return true;
-  if (!ok(clattn_kit_safetensors_find(file, name, &tensor))) return false;
-  if (tensor.rank != 2 || tensor.extent[0] < rows || tensor.extent[1] != dim) {
-    cli_error("%s: want rank 2 with at least %lld rows of %lld", name,
-              (long long)rows, (long long)dim);
-    return false;
-  }
+  if (!clattn_kit_safetensors_has(file, name)) return CLATTN_OK;
+  const clattn_status status = clattn_kit_safetensors_find(file, name, &tensor);
+  if (status != CLATTN_OK) return status;
+  if (tensor.rank != 2 || tensor.extent[0] < rows || tensor.extent[1] != dim)
+    return clattn_set_error(CLATTN_IO_ERROR,
+                            "tensor '%s': want rank 2 with at least %lld rows "
+                            "of %lld",
+                            name, (long long)rows, (long long)dim);
   tensor.size_bytes =
       tensor.size_bytes / (size_t)tensor.extent[0] * (size_t)rows;
   tensor.extent[0] = rows;
-  return ok(clattn_kit_tensor_to_f32(&tensor, table));
+  return clattn_kit_tensor_to_f32(&tensor, table);
 }
 
 static bool load(attend_model *model, const attend_options *options,
                  const clattn_mha_config *config) {
   clattn_kit_safetensors *file;
   if (!ok(clattn_kit_safetensors_open(options->weights, &file))) return false;
-  bool done = load_table(file, token_name, model->vocab, model->dim,
-                         model->token_table) &&
-              load_table(file, position_name, model->length, model->dim,
-                         model->position_table);
-  if (done)
-    done = ok(clattn_kit_mha_load(model->context, model->device, model->queue,
-                                  file, options->prefix, config, &model->mha));
+  clattn_status status = load_table(file, token_name, model->vocab, model->dim,
+                                    model->token_table);
+  if (status == CLATTN_OK)
+    status = load_table(file, position_name, model->length, model->dim,
+                        model->position_table);
+  if (status == CLATTN_OK)
+    status = clattn_kit_mha_load(model->context, model->device, model->queue,
+                                 file, options->prefix, config, &model->mha);
+  if (status != CLATTN_OK)
+    cli_error("%s: %s", options->weights, clattn_error_message());
   clattn_kit_safetensors_destroy(file);
-  return done;
+  return status == CLATTN_OK;
 }
 
 static bool save(const attend_model *model, const attend_options *options) {

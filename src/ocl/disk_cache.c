@@ -9,9 +9,10 @@
  *              version of the platform. Whatever may change the binary changes
  *              the key.
  * File         <file>-<first 32 hex digits of the key>.bin, native byte order:
- *                head      magic, key, checksum, sizes          (struct head)
- *                verdicts  one for each kernel of the file      (struct verdict)
- *                binary    what the driver gave
+ *                head      magic, key, checksum, sizes     (struct head)
+ *                verdicts  one a kernel of the file        (struct verdict)
+ *                binary    what the driver gave; none for PoCL, which has a
+ *                          cache of its own, unless POCL_KERNEL_CACHE=0
  *              The checksum covers verdicts and binary.
  * Reading      A file that is short, corrupt, of another key, or that the
  *              driver does not take is as good as none: the source is built and
@@ -21,9 +22,9 @@
  *              several writers the last one wins; a verdict lost that way is
  *              found again by the guard. A directory that cannot be written
  *              costs log lines and no more.
- * When         After the build; again with each verdict. On PoCL with the first
- *              verdict, or else when the context is closed: its binary is worth
- *              keeping once the kernels ran (see build() in program.c). */
+ * When         After the build; again with each new verdict. On PoCL with the
+ *              first verdict; binaries, where they are kept, at the latest when
+ *              the context is closed (see build() in program.c). */
 #include "ocl.h"
 
 #include <errno.h>
@@ -178,11 +179,12 @@ bool ocl_cache_load(ocl_device *device, ocl_program *program, const char *file,
   unsigned char *body = read_file(path, program, &h, &why);
   if (body) {
     const size_t skip = (size_t)h.n_verdicts * sizeof(verdict);
-    program->id = load_binary(device, file, context, options, body + skip,
-                              (size_t)h.binary_bytes);
-    if (!program->id) why = "the driver does not take it";
+    if (h.binary_bytes > 0)
+      program->id = load_binary(device, file, context, options, body + skip,
+                                (size_t)h.binary_bytes);
+    if (h.binary_bytes > 0 && !program->id) why = "the driver does not take it";
   }
-  for (size_t i = 0; program->id && i < h.n_verdicts; i++) {
+  for (size_t i = 0; body && !why && i < h.n_verdicts; i++) {
     verdict v;
     memcpy(&v, body + i * sizeof v, sizeof v);
     for (int k = 0; k < OCL_KERNEL_COUNT; k++) {
@@ -299,7 +301,9 @@ void ocl_cache_save(ocl_device *device, ocl_program *program,
   for (int k = 0; k < OCL_KERNEL_COUNT; k++)
     n += strcmp(ocl_kernel_file(k), file) == 0;
   const size_t before = sizeof(head) + n * sizeof(verdict);
-  unsigned char *block = get_binary(device, program->id, before, &bytes);
+  unsigned char *block = device->driver_caches
+                             ? ocl_host->alloc(before)
+                             : get_binary(device, program->id, before, &bytes);
   if (!block) {
     ocl_log(device->state, "opencl: %s.cl is not cached: no binary", file);
     goto end;
@@ -319,7 +323,8 @@ void ocl_cache_save(ocl_device *device, ocl_program *program,
   checksum(block + sizeof h, before - sizeof h + bytes, h.checksum);
   memcpy(block, &h, sizeof h);
   if (replace_file(path, room, block, before + bytes))
-    ocl_log(device->state, "opencl: saved %s.cl as %s", file, path);
+    ocl_log(device->state, "opencl: saved %s %s.cl as %s",
+            bytes > 0 ? "binary of" : "verdicts on", file, path);
   else
     ocl_log(device->state, "opencl: %s cannot be written: %s", path,
             strerror(errno));

@@ -107,7 +107,7 @@ typedef struct ocl_program {
   cl_program id;        /* NULL: not built yet                                */
   char *failure;        /* the message of a build that failed; not repeated   */
   unsigned char key[32];
-  bool unsaved; /* the disk does not have it, or not its verdicts     */
+  bool unsaved; /* its binary is to be saved when there is occasion   */
 } ocl_program;
 
 struct ocl_device {
@@ -116,6 +116,8 @@ struct ocl_device {
   cl_device_id id;
   clattn_device_info info;
   bool pocl;
+  bool
+      driver_caches; /* the driver keeps compiled programs better than we can */
   int lanes, block_rows; /* build options LANES and BM                     */
   pthread_mutex_t lock;  /* guards context                                 */
   cl_context context;    /* NULL: not needed yet                           */
@@ -204,7 +206,8 @@ void ocl_verdict_set(void *device, clt_kernel kernel, clt_verdict verdict,
 /* Sets program->key. */
 void ocl_cache_key(const ocl_device *device, ocl_program *program,
                    const char *source, size_t length, const char *options);
-/* Sets program->id and the verdicts of the file's kernels; false: build it. */
+/* Sets the verdicts of the file's kernels, as far as known, and program->id;
+ * false: build it. */
 bool ocl_cache_load(ocl_device *device, ocl_program *program, const char *file,
                     cl_context context, const char *options);
 void ocl_cache_save(ocl_device *device, ocl_program *program, const char *file);

@@ -130,12 +130,12 @@ static clattn_status build(ocl_device *device, ocl_program *program,
     return status;
   }
   program->id = id;
-  program->unsaved = true;
   ocl_log(device->state, "opencl: built %s.cl for %s in %.1f s", file,
           device->info.name, seconds() - start);
   /* PoCL compiles for the work-group at the first launch, and gives out the
    * binary of the first time it is asked ever after: it is asked once that
    * launch was made (see ocl_verdict_set and ocl_programs_close). */
+  program->unsaved = device->pocl && !device->driver_caches;
   if (!device->pocl) ocl_cache_save(device, program, file);
   return CLATTN_OK;
 }
@@ -235,11 +235,14 @@ void ocl_verdict_set(void *handle, clt_kernel kernel, clt_verdict verdict,
   ocl_device *device = handle;
   ocl_program *program = ocl_program_of(device, (int)kernel);
   ocl_kernel *record = &device->kernels[kernel];
+  if (!reason) reason = "";
   pthread_mutex_lock(&program->lock);
+  const bool news =
+      record->verdict != verdict ||
+      strncmp(record->reason, reason, sizeof record->reason - 1) != 0;
   record->verdict = verdict;
-  snprintf(record->reason, sizeof record->reason, "%s", reason ? reason : "");
-  program->unsaved = true;
-  if (program->id)
+  snprintf(record->reason, sizeof record->reason, "%s", reason);
+  if (program->id && (news || program->unsaved))
     ocl_cache_save(device, program, ocl_kernel_file((int)kernel));
   pthread_mutex_unlock(&program->lock);
 }

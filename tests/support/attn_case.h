@@ -23,23 +23,23 @@ typedef struct attn_case {
   th_layout q_layout, kv_layout, out_layout;
   tc_pack pack;
   bool causal, windowed;
-  int left, right;      /* when windowed; -1: unlimited                     */
+  int left, right; /* when windowed; -1: unlimited                     */
   tc_start start;
-  int q_start;          /* START_AT; else a bias to the per-batch starts    */
+  int q_start; /* START_AT; else a bias to the per-batch starts    */
   tc_lengths lengths;
   bool empty_batch;     /* lengths: entry 0 has none                        */
   const char *mask;     /* 4 letters for [B,Hq,Sq,Skv], '1' broadcasts      */
   const char *key_mask; /* 2 letters for [B,Skv]                            */
   const char *bias;     /* as mask                                          */
   clattn_dtype bias_dtype; /* 0: F32                                        */
-  bool bias_inf;        /* a third of the entries is -inf                   */
-  int hide_percent;     /* of boolean masks; 0: 30                          */
+  bool bias_inf;    /* a third of the entries is -inf                   */
+  int hide_percent; /* of boolean masks; 0: 30                          */
   clattn_mask_polarity polarity;
   bool slopes;
   tc_sinks sinks;
   double scale, softcap, temperature; /* 0: default, none, 1                */
   bool zero_scale;
-  double size;          /* q and k are in +-size; 0: 1                      */
+  double size; /* q and k are in +-size; 0: 1                      */
   bool lse, weights, weights_narrow; /* narrow: of the desc's dtype         */
   clattn_weights_stage stage;
   bool average;
@@ -70,8 +70,8 @@ void attn_problem_bind(attn_problem *p, const th_device *device,
                        clattn_args *args);
 void attn_problem_unbind(attn_problem *p);
 /* Fetches and compares outputs, checks canaries and inputs. */
-bool attn_problem_check(attn_problem *p, const th_device *device,
-                        char *message, size_t room);
+bool attn_problem_check(attn_problem *p, const th_device *device, char *message,
+                        size_t room);
 /* The case as text, for messages. */
 void attn_case_print(const attn_case *c, char *text, size_t room);
 /* A random point of the whole feature space. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- devices --------------------------------------------------------------- */
+/* ---- devices ------------------------------------------------------------- */
 
 static th_devices opened[2];
 
@@ -43,8 +43,8 @@ const th_devices *th_open(bool forced) {
     device->opencl = device->info.backend == CLATTN_OPENCL;
     bool wanted = device->opencl ? !cpu : !opencl;
     if (forced)
-      wanted = wanted && device->opencl &&
-               device->info.type == CLATTN_DEVICE_CPU;
+      wanted =
+          wanted && device->opencl && device->info.type == CLATTN_DEVICE_CPU;
     if (!wanted) continue;
     TH_OK(clattn_queue_create(d->context, i, &device->queue));
     d->count++;
@@ -72,7 +72,7 @@ const th_device *th_opencl(void) {
   return NULL;
 }
 
-/* ---- random numbers ----------------------------------------------------------- */
+/* ---- random numbers ------------------------------------------------------ */
 
 uint64_t th_next(th_rng *rng) {
   uint64_t z = rng->state += 0x9E3779B97F4A7C15u;
@@ -85,15 +85,13 @@ double th_uniform(th_rng *rng, double low, double high) {
   return low + (high - low) * ldexp((double)(th_next(rng) >> 11), -53);
 }
 
-int th_below(th_rng *rng, int n) {
-  return (int)(th_next(rng) % (uint64_t)n);
-}
+int th_below(th_rng *rng, int n) { return (int)(th_next(rng) % (uint64_t)n); }
 
 bool th_chance(th_rng *rng, int percent) {
   return th_below(rng, 100) < percent;
 }
 
-/* ---- pool -------------------------------------------------------------------------- */
+/* ---- pool ---------------------------------------------------------------- */
 
 void *th_alloc(th_pool *pool, size_t bytes) {
   if (pool->count == pool->room) {
@@ -112,11 +110,12 @@ void th_pool_free(th_pool *pool) {
   *pool = (th_pool){0};
 }
 
-/* ---- elements ------------------------------------------------------------------------ */
+/* ---- elements ------------------------------------------------------------ */
 
 const ora_type *th_type(clattn_dtype dtype) {
-  return dtype == CLATTN_F16 ? &ora_f16
-                             : dtype == CLATTN_BF16 ? &ora_bf16 : &ora_f32;
+  return dtype == CLATTN_F16    ? &ora_f16
+         : dtype == CLATTN_BF16 ? &ora_bf16
+                                : &ora_f32;
 }
 
 /* binary16 of a number that ora_round has made exact. */
@@ -128,8 +127,7 @@ static uint16_t half_bits(double x) {
   if (x < 0x1p-14) return sign | (uint16_t)ldexp(x, 24);
   int e = 0;
   double m = frexp(x, &e); /* x = 2m * 2^(e-1), 2m in [1,2) */
-  return sign | (uint16_t)((e - 1 + 15) << 10) |
-         (uint16_t)ldexp(2 * m - 1, 10);
+  return sign | (uint16_t)((e - 1 + 15) << 10) | (uint16_t)ldexp(2 * m - 1, 10);
 }
 
 static double half_value(uint16_t bits) {
@@ -148,7 +146,9 @@ void th_put(clattn_dtype dtype, void *at, double x) {
   int64_t i64 = isfinite(x) ? (int64_t)x : 0;
   memcpy(&bits, &f, 4);
   switch (dtype) {
-    case CLATTN_F32: memcpy(at, &f, 4); break;
+    case CLATTN_F32:
+      memcpy(at, &f, 4);
+      break;
     case CLATTN_F16:
       half = half_bits(ora_round(&ora_f16, x));
       memcpy(at, &half, 2);
@@ -159,9 +159,15 @@ void th_put(clattn_dtype dtype, void *at, double x) {
       half = (uint16_t)(bits >> 16) | (isnan(x) ? 0x40 : 0);
       memcpy(at, &half, 2);
       break;
-    case CLATTN_I32: memcpy(at, &i32, 4); break;
-    case CLATTN_I64: memcpy(at, &i64, 8); break;
-    case CLATTN_BOOL: *(uint8_t *)at = x != 0; break;
+    case CLATTN_I32:
+      memcpy(at, &i32, 4);
+      break;
+    case CLATTN_I64:
+      memcpy(at, &i64, 8);
+      break;
+    case CLATTN_BOOL:
+      *(uint8_t *)at = x != 0;
+      break;
   }
 }
 
@@ -172,16 +178,25 @@ double th_get(clattn_dtype dtype, const void *at) {
   int32_t i32;
   int64_t i64;
   switch (dtype) {
-    case CLATTN_F32: memcpy(&f, at, 4); return f;
-    case CLATTN_F16: memcpy(&half, at, 2); return half_value(half);
+    case CLATTN_F32:
+      memcpy(&f, at, 4);
+      return f;
+    case CLATTN_F16:
+      memcpy(&half, at, 2);
+      return half_value(half);
     case CLATTN_BF16:
       memcpy(&half, at, 2);
       bits = (uint32_t)half << 16;
       memcpy(&f, &bits, 4);
       return f;
-    case CLATTN_I32: memcpy(&i32, at, 4); return i32;
-    case CLATTN_I64: memcpy(&i64, at, 8); return (double)i64;
-    case CLATTN_BOOL: return *(const uint8_t *)at != 0;
+    case CLATTN_I32:
+      memcpy(&i32, at, 4);
+      return i32;
+    case CLATTN_I64:
+      memcpy(&i64, at, 8);
+      return (double)i64;
+    case CLATTN_BOOL:
+      return *(const uint8_t *)at != 0;
   }
   abort();
 }
@@ -194,7 +209,7 @@ double *th_values(th_pool *pool, th_rng *rng, clattn_dtype dtype, int64_t n,
   return v;
 }
 
-/* ---- tensors --------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------- */
 
 int64_t th_count(const int64_t extent[4]) {
   return extent[0] * extent[1] * extent[2] * extent[3];
@@ -256,8 +271,8 @@ th_tensor th_make(th_pool *pool, clattn_dtype dtype, const int64_t extent[4],
       stride[3] = 1, stride[2] = d, stride[1] = s * d, stride[0] = h * s * d;
   }
   int64_t last = place(&t.view, th_count(extent) - 1);
-  t.image = new_image(pool,
-                      (size_t)(last + 1 + GUARD) * clattn_dtype_size(dtype));
+  t.image =
+      new_image(pool, (size_t)(last + 1 + GUARD) * clattn_dtype_size(dtype));
   fill(pool, &t, values);
   return t;
 }
@@ -313,8 +328,8 @@ bool th_fetch(const th_device *device, const th_tensor *t, double *values,
   if (!image) return true;
   uint8_t *bytes = malloc(image->size);
   if (!bytes) abort();
-  TH_OK(clattn_buffer_read(device->queue, t->view.buffer, 0, bytes,
-                           image->size));
+  TH_OK(
+      clattn_buffer_read(device->queue, t->view.buffer, 0, bytes, image->size));
   size_t size = clattn_dtype_size(t->view.dtype);
   for (int64_t i = 0; values && i < t->n; i++) {
     size_t at = (size_t)place(&t->view, i) * size;
@@ -330,7 +345,7 @@ bool th_fetch(const th_device *device, const th_tensor *t, double *values,
   return bad == image->size;
 }
 
-/* ---- comparison ------------------------------------------------------------------------ */
+/* ---- comparison ---------------------------------------------------------- */
 
 bool th_close(int64_t n, const double *got, const double *want,
               const double *tol, bool nan_allowed, const char *name,

@@ -15,7 +15,7 @@
 #include "clattn.h"
 #include "oracle.h"
 
-/* ---- devices --------------------------------------------------------------- */
+/* ---- devices ------------------------------------------------------------- */
 
 typedef struct th_device {
   clattn_context *context;
@@ -45,7 +45,7 @@ void th_ok_at(clattn_status status, const char *call, const char *file,
               int line);
 #define TH_OK(call) th_ok_at((call), #call, __FILE__, __LINE__)
 
-/* ---- random numbers (splitmix64) --------------------------------------------- */
+/* ---- random numbers (splitmix64) ----------------------------------------- */
 
 typedef struct th_rng {
   uint64_t state;
@@ -55,7 +55,7 @@ double th_uniform(th_rng *rng, double low, double high);
 int th_below(th_rng *rng, int n); /* 0 .. n-1 */
 bool th_chance(th_rng *rng, int percent);
 
-/* ---- a pool: everything a case allocates, freed together ------------------------ */
+/* ---- a pool: everything a case allocates, freed together ----------------- */
 
 typedef struct th_pool {
   void **item;
@@ -64,7 +64,7 @@ typedef struct th_pool {
 void *th_alloc(th_pool *pool, size_t bytes); /* zeroed, never NULL */
 void th_pool_free(th_pool *pool);
 
-/* ---- tensors ---------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------- */
 
 typedef enum th_layout {
   TH_BHSD,

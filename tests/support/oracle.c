@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define EPS 0x1p-23
+#define FLUSH 0x1p-63 /* an exp this far under its row's may be 0 */
 
 const ora_type ora_f32 = {24, -149, 0x1.fffffep127};
 const ora_type ora_f16 = {11, -24, 65504};
@@ -14,8 +15,8 @@ const ora_type ora_bf16 = {8, -133, 0x1.fep127};
 static double step_at(const ora_type *type, double x) {
   int e = 0;
   frexp(x, &e); /* |x| in [2^(e-1), 2^e) */
-  return ldexp(1, e - type->bits > type->min_step ? e - type->bits
-                                                  : type->min_step);
+  return ldexp(
+      1, e - type->bits > type->min_step ? e - type->bits : type->min_step);
 }
 
 double ora_round(const ora_type *type, double x) {
@@ -128,7 +129,7 @@ static void attend_row(const ora_attention *a, int64_t b, int64_t h, int64_t i,
   if (sink > -INFINITY) e_mean += 8 * EPS * fabs(sink) * exp(sink - max) / sum;
   for (int64_t j = 0; j < n; j++)
     if (keys[j].seen)
-      keys[j].p_tol = keys[j].p * expm1(fmin(keys[j].e + e_mean, 40)) + 1e-36;
+      keys[j].p_tol = keys[j].p * expm1(fmin(keys[j].e + e_mean, 40)) + FLUSH;
 
   double lse = broken ? NAN : sum > 0 ? max + log(sum) : -INFINITY;
   r->lse[row] = lse;
@@ -161,8 +162,7 @@ static void attend_row(const ora_attention *a, int64_t b, int64_t h, int64_t i,
     if (a->stage == ORA_BIASED)
       x = s->biased, tol = s->seen ? s->biased_tol : 0;
     r->weights[w] += share * x;
-    r->weights_tol[w] +=
-        share * (tol + 4 * EPS * (isfinite(x) ? fabs(x) : 0));
+    r->weights_tol[w] += share * (tol + 4 * EPS * (isfinite(x) ? fabs(x) : 0));
   }
 }
 

@@ -6,7 +6,7 @@
  * With e = 2^-23, A_j = |scale| sum_d |q_d k_jd| and n the number of keys:
  *
  *   logit      E_j <= 2 e ((sqrt(D) + 8) A_j + softcap + |bias| + ...) / T
- *   P_j        <= P_j (exp(E_j + sum_k P_k E_k) - 1)
+ *   P_j        <= P_j (exp(E_j + sum_k P_k E_k) - 1) + 2^-63
  *   O          <= sum_j |v_j| error(P_j) + 2 e (sqrt(n) + 8) sum_j P_j |v_j|
  *   lse        <= sum_k P_k E_k + 8 e (1 + |lse|)
  *
@@ -45,10 +45,10 @@ typedef struct ora_attention {
   int64_t batch, q_heads, kv_heads, q_len, kv_len, qk_dim, v_dim;
   double scale, temperature, softcap;
   bool causal, true_hides;
-  int64_t left, right; /* -1: unlimited */
-  ora_array q, k, v;   /* [B,Hq,Sq,D] [B,Hk,Skv,D] [B,Hk,Skv,Dv] */
-  ora_array mask, key_mask, bias; /* broadcast to [B,Hq,Sq,Skv] */
-  ora_array slopes, sinks;        /* [1,Hq,1,1] */
+  int64_t left, right;             /* -1: unlimited */
+  ora_array q, k, v;               /* [B,Hq,Sq,D] [B,Hk,Skv,D] [B,Hk,Skv,Dv] */
+  ora_array mask, key_mask, bias;  /* broadcast to [B,Hq,Sq,Skv] */
+  ora_array slopes, sinks;         /* [1,Hq,1,1] */
   const int64_t *lengths, *starts; /* [B] or NULL */
   int64_t q_start;
   int stage;    /* of weights */
@@ -56,7 +56,7 @@ typedef struct ora_attention {
   const ora_type *out_type, *weights_type;
 } ora_attention;
 
-typedef struct ora_result { /* *_tol: the largest correct error */
+typedef struct ora_result {      /* *_tol: the largest correct error */
   double *out, *out_tol;         /* [B,Hq,Sq,Dv] */
   double *lse, *lse_tol;         /* [B,Hq,Sq] */
   double *weights, *weights_tol; /* [B,Hq|1,Sq,Skv] */

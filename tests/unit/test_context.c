@@ -1,4 +1,5 @@
 /* Devices, types and what is there without OpenCL. */
+#define _POSIX_C_SOURCE 200809L /* setenv */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,7 +165,8 @@ Test(context, events_across_queues) {
     TH_OK(clattn_copy(queue, &first, &half, event, 2, NULL));
     TH_OK(clattn_buffer_read(queue, y[1], 0, out, sizeof out));
     for (int i = 0; i < N; i++)
-      cr_assert_eq(out[i], (float)(i % (N / 2)), "at %d: %g", i, (double)out[i]);
+      cr_assert_eq(out[i], (float)(i % (N / 2)), "at %d: %g", i,
+                   (double)out[i]);
     for (int i = 0; i < 2; i++) {
       clattn_event_destroy(event[i]);
       clattn_buffer_destroy(y[i]);
@@ -175,7 +177,7 @@ Test(context, events_across_queues) {
   th_shut();
 }
 
-/* ---- types ------------------------------------------------------------------------ */
+/* ---- types --------------------------------------------------------------- */
 
 static uint32_t bits_of(float x) {
   uint32_t bits;
@@ -196,9 +198,8 @@ Test(context, convert_every_narrow_number) {
         cr_assert(isnan(wide) && isnan(th_get(narrow[t], &back)));
         continue;
       }
-      cr_assert_eq(bits_of(wide), bits_of((float)want), "%s %04x", t ? "bf16"
-                                                                    : "f16",
-                   i);
+      cr_assert_eq(bits_of(wide), bits_of((float)want), "%s %04x",
+                   t ? "bf16" : "f16", i);
       cr_assert_eq(back, x, "%s %04x came back as %04x", t ? "bf16" : "f16", i,
                    back);
     }
@@ -221,7 +222,7 @@ Test(context, convert_rounds_to_even) {
   }
 }
 
-/* ---- without OpenCL ---------------------------------------------------------------- */
+/* ---- without OpenCL ------------------------------------------------------ */
 
 Test(context, without_opencl) {
   clattn_context_config config;
@@ -260,8 +261,8 @@ Test(context, without_opencl) {
 }
 
 Test(context, threads_do_not_change_results) {
-  attn_case c = {"threads", .b = 2, .hq = 4, .sq = 70, .skv = 130, .d = 24,
-                 .causal = true, .lse = true};
+  attn_case c = {"threads",  .b = 2,  .hq = 4,        .sq = 70,
+                 .skv = 130, .d = 24, .causal = true, .lse = true};
   for (int threads = 1; threads <= 5; threads++) {
     clattn_context_config config;
     th_devices devices = {.count = 1};

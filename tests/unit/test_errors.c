@@ -3,6 +3,7 @@
  *
  * Each list is a function that applies its n-th fault; the driver counts n up
  * until the list ends. */
+#define _POSIX_C_SOURCE 200809L /* setenv */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ typedef struct fault {
   clattn_status status;
 } fault;
 
-/* In a list with parameters (int n, fault *f): the code runs if it is its turn. */
+/* In a list with parameters (int n, fault *f): runs the code in its turn. */
 #define FAULT(status_, word_, ...)                                             \
   if (n-- == 0) {                                                              \
     *f = (fault){#__VA_ARGS__, word_, CLATTN_##status_};                       \
@@ -44,7 +45,7 @@ static void expect(clattn_status got, const fault *f, const char *where) {
 #define FAILS(status_, word_, call)                                            \
   expect((call), &(fault){#call, word_, CLATTN_##status_}, __func__)
 
-/* ---- context and device ---------------------------------------------------------- */
+/* ---- context and device -------------------------------------------------- */
 
 static void count_log(void *user, const char *text) {
   (void)text;
@@ -114,7 +115,7 @@ Test(errors, device) {
   th_shut();
 }
 
-/* ---- queues, buffers, events -------------------------------------------------------- */
+/* ---- queues, buffers, events --------------------------------------------- */
 
 Test(errors, queue_buffer_event) {
   const th_devices *devices = th_open(false);
@@ -146,10 +147,10 @@ Test(errors, queue_buffer_event) {
           clattn_buffer_create(context, i, 0, &buffer));
     FAILS(INVALID_ARGUMENT, "buffer",
           clattn_buffer_create(context, i, 4, NULL));
-    FAILS(OUT_OF_MEMORY, "", clattn_buffer_create(context, i, SIZE_MAX / 2,
-                                                  &buffer));
-    FAILS(OUT_OF_MEMORY, "", clattn_buffer_create(context, i, SIZE_MAX,
-                                                  &buffer));
+    FAILS(OUT_OF_MEMORY, "",
+          clattn_buffer_create(context, i, SIZE_MAX / 2, &buffer));
+    FAILS(OUT_OF_MEMORY, "",
+          clattn_buffer_create(context, i, SIZE_MAX, &buffer));
     cr_expect_null(buffer);
     FAILS(INVALID_ARGUMENT, "context",
           clattn_buffer_wrap(NULL, i, bytes, 64, &buffer));
@@ -166,12 +167,13 @@ Test(errors, queue_buffer_event) {
     TH_OK(clattn_buffer_create(context, i, 16, &real));
     cr_expect_eq(clattn_buffer_size(real), 16);
     TH_OK(clattn_buffer_write(device->queue, real, 0, "0123456789abcdef", 16));
-    FAILS(INVALID_ARGUMENT, "queue", clattn_buffer_write(NULL, real, 0, "x", 1));
+    FAILS(INVALID_ARGUMENT, "queue",
+          clattn_buffer_write(NULL, real, 0, "x", 1));
     FAILS(INVALID_ARGUMENT, "dst",
           clattn_buffer_write(device->queue, NULL, 0, "x", 1));
     FAILS(INVALID_ARGUMENT, "src",
           clattn_buffer_write(device->queue, real, 0, NULL, 1));
-    FAILS(INVALID_ARGUMENT, "size_bytes",
+    FAILS(INVALID_ARGUMENT, "bytes",
           clattn_buffer_write(device->queue, real, 10, bytes, 7));
     FAILS(INVALID_ARGUMENT, "bytes",
           clattn_buffer_write(device->queue, real, SIZE_MAX, bytes, 2));
@@ -230,10 +232,8 @@ Test(errors, convert_and_names) {
   float table[4] = {7, 7, 7, 7};
   FAILS(INVALID_ARGUMENT, "rotary_dim",
         clattn_rotary_table(2, 3, 1e4, table, table));
-  FAILS(INVALID_ARGUMENT, "n",
-        clattn_rotary_table(-1, 2, 1e4, table, table));
-  FAILS(INVALID_ARGUMENT, "base",
-        clattn_rotary_table(1, 2, NAN, table, table));
+  FAILS(INVALID_ARGUMENT, "n", clattn_rotary_table(-1, 2, 1e4, table, table));
+  FAILS(INVALID_ARGUMENT, "base", clattn_rotary_table(1, 2, NAN, table, table));
   FAILS(INVALID_ARGUMENT, "cos_table",
         clattn_rotary_table(1, 2, 1e4, NULL, table));
   FAILS(INVALID_ARGUMENT, "sin_table",
@@ -241,7 +241,7 @@ Test(errors, convert_and_names) {
   cr_expect_eq(table[0], 7);
 }
 
-/* ---- descriptor ----------------------------------------------------------------------- */
+/* ---- descriptor ---------------------------------------------------------- */
 
 static bool desc_fault(int n, fault *f, clattn_desc *d) {
   BAD("struct_size", d->struct_size = 0)
@@ -336,7 +336,7 @@ Test(errors, plan) {
   th_shut();
 }
 
-/* ---- execute ------------------------------------------------------------------------------ */
+/* ---- execute ------------------------------------------------------------- */
 
 /* Buffers of the wrong place, for faults. */
 static clattn_buffer *elsewhere;
@@ -411,11 +411,22 @@ static bool args_fault(int n, fault *f, clattn_args *a) {
 
 /* Two contexts, so that `elsewhere` is of another; wide buffers, so that wrong
  * extents are found by what they are and not by running out of memory. */
-static const attn_case full = {
-    "errors", .b = 2, .hq = 4, .hk = 2, .sq = 3, .skv = 5, .d = 8,
-    .mask = "bhqk", .key_mask = "bk", .bias = "bhqk", .lengths = LEN_I32,
-    .start = START_I64, .slopes = true, .sinks = SINKS_SOME, .lse = true,
-    .weights = true};
+static const attn_case full = {"errors",
+                               .b = 2,
+                               .hq = 4,
+                               .hk = 2,
+                               .sq = 3,
+                               .skv = 5,
+                               .d = 8,
+                               .mask = "bhqk",
+                               .key_mask = "bk",
+                               .bias = "bhqk",
+                               .lengths = LEN_I32,
+                               .start = START_I64,
+                               .slopes = true,
+                               .sinks = SINKS_SOME,
+                               .lse = true,
+                               .weights = true};
 
 static bool unchanged(const th_device *device, const attn_problem *p,
                       char *message, size_t room) {
@@ -565,7 +576,7 @@ Test(errors, one_call) {
   th_shut();
 }
 
-/* ---- rotary, copy, linear ------------------------------------------------------------------- */
+/* ---- rotary, copy, linear ------------------------------------------------ */
 
 static bool rotary_fault(int n, fault *f, clattn_rotary_args *a) {
   BAD("struct_size", a->struct_size = 0)
@@ -612,8 +623,8 @@ Test(errors, rotary) {
                           th_values(&pool, &rng, CLATTN_F32, 32, 1));
     th_tensor s = th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 8, 4), TH_BHSD,
                           th_values(&pool, &rng, CLATTN_F32, 32, 1));
-    th_tensor out = th_make(&pool, CLATTN_F32, TH_EXTENT(2, 3, 5, 8), TH_BHSD,
-                            NULL);
+    th_tensor out =
+        th_make(&pool, CLATTN_F32, TH_EXTENT(2, 3, 5, 8), TH_BHSD, NULL);
     th_bind(device, &x), th_bind(device, &c), th_bind(device, &s);
     th_bind(device, &out);
     clattn_rotary_args good, args;
@@ -685,8 +696,8 @@ Test(errors, linear_and_copy) {
                           th_values(&pool, &rng, CLATTN_F32, 48, 1));
     th_tensor b = th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 1, 6), TH_BHSD,
                           th_values(&pool, &rng, CLATTN_F32, 6, 1));
-    th_tensor out = th_make(&pool, CLATTN_F32, TH_EXTENT(2, 1, 5, 6), TH_BHSD,
-                            NULL);
+    th_tensor out =
+        th_make(&pool, CLATTN_F32, TH_EXTENT(2, 1, 5, 6), TH_BHSD, NULL);
     th_bind(device, &x), th_bind(device, &w), th_bind(device, &b);
     th_bind(device, &out);
     linear_args good = {x.view, w.view, b.view, out.view}, a;
@@ -700,19 +711,22 @@ Test(errors, linear_and_copy) {
     a = good;
     FAILS(INVALID_ARGUMENT, "queue",
           clattn_linear(NULL, &a.x, &a.w, &a.bias, &a.out, NULL, 0, NULL));
-    FAILS(INVALID_ARGUMENT, "x", clattn_linear(device->queue, NULL, &a.w, NULL,
-                                               &a.out, NULL, 0, NULL));
-    FAILS(INVALID_ARGUMENT, "w", clattn_linear(device->queue, &a.x, NULL, NULL,
-                                               &a.out, NULL, 0, NULL));
-    FAILS(INVALID_ARGUMENT, "out", clattn_linear(device->queue, &a.x, &a.w,
-                                                 NULL, NULL, NULL, 0, NULL));
-    FAILS(INVALID_ARGUMENT, "wait", clattn_linear(device->queue, &a.x, &a.w,
-                                                  NULL, &a.out, NULL, 1, NULL));
+    FAILS(
+        INVALID_ARGUMENT, "x",
+        clattn_linear(device->queue, NULL, &a.w, NULL, &a.out, NULL, 0, NULL));
+    FAILS(
+        INVALID_ARGUMENT, "w",
+        clattn_linear(device->queue, &a.x, NULL, NULL, &a.out, NULL, 0, NULL));
+    FAILS(INVALID_ARGUMENT, "out",
+          clattn_linear(device->queue, &a.x, &a.w, NULL, NULL, NULL, 0, NULL));
+    FAILS(
+        INVALID_ARGUMENT, "wait",
+        clattn_linear(device->queue, &a.x, &a.w, NULL, &a.out, NULL, 1, NULL));
 
     clattn_tensor dst = out.view, src = x.view;
     dst.extent[3] = 6, src.extent[3] = 6;
-    FAILS(INVALID_ARGUMENT, "queue", clattn_copy(NULL, &src, &dst, NULL, 0,
-                                                 NULL));
+    FAILS(INVALID_ARGUMENT, "queue",
+          clattn_copy(NULL, &src, &dst, NULL, 0, NULL));
     FAILS(INVALID_ARGUMENT, "src",
           clattn_copy(device->queue, NULL, &dst, NULL, 0, NULL));
     FAILS(INVALID_ARGUMENT, "dst",
@@ -745,7 +759,7 @@ Test(errors, linear_and_copy) {
   th_shut();
 }
 
-/* ---- KV cache --------------------------------------------------------------------------------- */
+/* ---- KV cache ------------------------------------------------------------ */
 
 static bool cache_fault(int n, fault *f, clattn_kv_cache_config *c) {
   BAD("struct_size", c->struct_size = 3)
@@ -823,25 +837,22 @@ Test(errors, kv_cache) {
     for (int n = 0;; n++) {
       clattn_tensor kt = k.view, vt = v.view;
       if (!append_fault(n, &f, &kt, &vt)) break;
-      expect(clattn_kv_cache_append(cache, queue, &kt, &vt, NULL, NULL, 0,
-                                    NULL),
-             &f, "kv_cache_append");
+      expect(
+          clattn_kv_cache_append(cache, queue, &kt, &vt, NULL, NULL, 0, NULL),
+          &f, "kv_cache_append");
       cr_expect_eq(clattn_kv_cache_length(cache, 0), 0);
     }
     const clattn_tensor *kt = &k.view, *vt = &v.view;
-    FAILS(INVALID_ARGUMENT, "cache", clattn_kv_cache_append(NULL, queue, kt, vt,
-                                                            NULL, NULL, 0,
-                                                            NULL));
-    FAILS(INVALID_ARGUMENT, "queue", clattn_kv_cache_append(cache, NULL, kt, vt,
-                                                            NULL, NULL, 0,
-                                                            NULL));
-    FAILS(INVALID_ARGUMENT, "k", clattn_kv_cache_append(cache, queue, NULL, vt,
-                                                        NULL, NULL, 0, NULL));
-    FAILS(INVALID_ARGUMENT, "v", clattn_kv_cache_append(cache, queue, kt, NULL,
-                                                        NULL, NULL, 0, NULL));
-    FAILS(INVALID_ARGUMENT, "wait", clattn_kv_cache_append(cache, queue, kt, vt,
-                                                           NULL, NULL, 1,
-                                                           NULL));
+    FAILS(INVALID_ARGUMENT, "cache",
+          clattn_kv_cache_append(NULL, queue, kt, vt, NULL, NULL, 0, NULL));
+    FAILS(INVALID_ARGUMENT, "queue",
+          clattn_kv_cache_append(cache, NULL, kt, vt, NULL, NULL, 0, NULL));
+    FAILS(INVALID_ARGUMENT, "k",
+          clattn_kv_cache_append(cache, queue, NULL, vt, NULL, NULL, 0, NULL));
+    FAILS(INVALID_ARGUMENT, "v",
+          clattn_kv_cache_append(cache, queue, kt, NULL, NULL, NULL, 0, NULL));
+    FAILS(INVALID_ARGUMENT, "wait",
+          clattn_kv_cache_append(cache, queue, kt, vt, NULL, NULL, 1, NULL));
     FAILS(INVALID_ARGUMENT, "rows",
           clattn_kv_cache_append(cache, queue, kt, vt, (int64_t[]){1, 4}, NULL,
                                  0, NULL));
@@ -851,7 +862,7 @@ Test(errors, kv_cache) {
     TH_OK(clattn_kv_cache_append(cache, queue, kt, vt, NULL, NULL, 0, NULL));
     TH_OK(clattn_kv_cache_append(cache, queue, kt, vt, (int64_t[]){3, 1}, NULL,
                                  0, NULL));
-    FAILS(INVALID_ARGUMENT, "capacity",
+    FAILS(INVALID_ARGUMENT, "full",
           clattn_kv_cache_append(cache, queue, kt, vt, (int64_t[]){1, 1}, NULL,
                                  0, NULL));
     cr_expect_eq(clattn_kv_cache_length(cache, 0), 6);
@@ -877,7 +888,7 @@ Test(errors, kv_cache) {
   th_shut();
 }
 
-/* ---- layer --------------------------------------------------------------------------------------- */
+/* ---- layer --------------------------------------------------------------- */
 
 typedef struct layer_args {
   clattn_mha_config config;
@@ -959,8 +970,8 @@ Test(errors, mha) {
                           th_values(&pool, &rng, CLATTN_F32, 64, 1));
     th_tensor x = th_make(&pool, CLATTN_F32, TH_EXTENT(2, 1, 3, 8), TH_BHSD,
                           th_values(&pool, &rng, CLATTN_F32, 48, 1));
-    th_tensor y = th_make(&pool, CLATTN_F32, TH_EXTENT(2, 1, 3, 8), TH_BHSD,
-                          NULL);
+    th_tensor y =
+        th_make(&pool, CLATTN_F32, TH_EXTENT(2, 1, 3, 8), TH_BHSD, NULL);
     th_bind(device, &w), th_bind(device, &x), th_bind(device, &y);
     layer_args good, a;
     clattn_mha_config_init(&good.config);
@@ -1034,7 +1045,7 @@ Test(errors, mha) {
   th_shut();
 }
 
-/* ---- messages ---------------------------------------------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------ */
 
 Test(errors, message_stays_until_the_next_failure) {
   int lines = 0;

@@ -1,5 +1,6 @@
 /* Every allocation and every driver call fails once, one after the other: each
  * time the flow must end with a clean status, or with the right result. */
+#define _POSIX_C_SOURCE 200809L /* mkdtemp */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,8 +144,8 @@ static void inject(clattn_backend backend, const char *cache_dir) {
   for (;; n++) {
     clt_fault_after(-1);
     clt_fault_after(n);
-    clattn_status status = flow(backend, cache_dir, &right, faulty,
-                                sizeof faulty);
+    clattn_status status =
+        flow(backend, cache_dir, &right, faulty, sizeof faulty);
     int64_t asked = clt_fault_after(-1);
     if (asked <= n) break;
     failed += status != CLATTN_OK;

@@ -12,7 +12,7 @@
 
 static const clattn_dtype floats[3] = {CLATTN_F32, CLATTN_F16, CLATTN_BF16};
 
-/* Fetches `out` and compares; the tolerance gains the rounding of out's type. */
+/* Fetches out and compares; the tolerance gains the rounding of its type. */
 static void expect(const th_device *device, th_pool *pool, const th_tensor *out,
                    const double *want, const double *tol, const char *what) {
   char message[256];
@@ -26,7 +26,7 @@ static void expect(const th_device *device, th_pool *pool, const th_tensor *out,
             "%s on %s: %s", what, device->info.name, message);
 }
 
-/* ---- rotary ---------------------------------------------------------------------- */
+/* ---- rotary -------------------------------------------------------------- */
 
 typedef enum { BY_TOKEN, BY_IDS, BY_IDS_SHARED, BY_START } rotary_rows;
 
@@ -45,8 +45,7 @@ static const rotary_case rotary_table[] = {
      TH_BSHD},
     {2, 3, 5, 7, 4, BY_IDS, false, false, false, CLATTN_F32, CLATTN_F32,
      TH_GAPS},
-    {2, 3, 5, 7, 4, BY_IDS, true, true, false, CLATTN_F16, CLATTN_F32,
-     TH_DIM2},
+    {2, 3, 5, 7, 4, BY_IDS, true, true, false, CLATTN_F16, CLATTN_F32, TH_DIM2},
     {2, 3, 5, 70, 66, BY_IDS_SHARED, false, false, false, CLATTN_BF16,
      CLATTN_BF16, TH_TRANSPOSED},
     {2, 2, 9, 64, 0, BY_START, false, true, false, CLATTN_F32, CLATTN_F32, 0},
@@ -129,7 +128,7 @@ Test(layer, rotary_table) {
     }
 }
 
-/* ---- copy ------------------------------------------------------------------------- */
+/* ---- copy ---------------------------------------------------------------- */
 
 Test(layer, copy) {
   const th_devices *devices = th_open(false);
@@ -145,8 +144,8 @@ Test(layer, copy) {
       v[0] = INFINITY, v[n - 1] = -0.0;
       if (n > 30) v[1] = 0x1p-20, v[2] = 70000, v[3] = 1 + 0x1p-9;
       th_tensor x = th_make(&pool, from, extent, (th_layout)(i / 9), v);
-      th_tensor y = th_make(&pool, to, extent,
-                            (th_layout)(i % TH_LAYOUTS), NULL);
+      th_tensor y =
+          th_make(&pool, to, extent, (th_layout)(i % TH_LAYOUTS), NULL);
       double *want = th_alloc(&pool, (size_t)n * sizeof *want);
       double *tol = th_alloc(&pool, (size_t)n * sizeof *tol);
       double *got = th_alloc(&pool, (size_t)n * sizeof *got);
@@ -165,7 +164,7 @@ Test(layer, copy) {
   th_shut();
 }
 
-/* ---- linear ------------------------------------------------------------------------ */
+/* ---- linear -------------------------------------------------------------- */
 
 typedef struct linear_case {
   int b, m, n, k;
@@ -191,6 +190,7 @@ static const linear_case linear_table[] = {
 };
 
 static void run_linear(const th_device *device, const linear_case *c) {
+  if (th_small() && c->b * c->m * c->n * c->k > 50000) return;
   th_pool pool = {0};
   th_rng rng = {9};
   const int64_t *ex = TH_EXTENT(c->b, 1, c->m, c->k);
@@ -244,7 +244,7 @@ Test(layer, linear_auto) { run_linears(CLATTN_DENSE_AUTO); }
 Test(layer, linear_own) { run_linears(CLATTN_DENSE_OWN); }
 Test(layer, linear_blas) { run_linears(CLATTN_DENSE_BLAS); }
 
-/* ---- KV cache ---------------------------------------------------------------------- */
+/* ---- KV cache ------------------------------------------------------------ */
 
 enum { CB = 3, CHK = 2, CHQ = 4, CCAP = 12, CD = 8, CDV = 6, CROWS = 4 };
 
@@ -256,9 +256,9 @@ typedef struct cache_model {
 
 /* Appends CROWS random rows to both; rows as for the library. */
 static clattn_status append(const th_device *device, clattn_kv_cache *cache,
-                            cache_model *model, th_rng *rng,
-                            clattn_dtype dtype, clattn_dtype stored,
-                            th_layout layout, const int64_t *rows) {
+                            cache_model *model, th_rng *rng, clattn_dtype dtype,
+                            clattn_dtype stored, th_layout layout,
+                            const int64_t *rows) {
   th_pool pool = {0};
   const int64_t *ek = TH_EXTENT(CB, CHK, CROWS, CD);
   const int64_t *ev = TH_EXTENT(CB, CHK, CROWS, CDV);
@@ -267,21 +267,21 @@ static clattn_status append(const th_device *device, clattn_kv_cache *cache,
   th_tensor v = th_make(&pool, dtype, ev, layout,
                         th_values(&pool, rng, dtype, th_count(ev), 1));
   th_bind(device, &k), th_bind(device, &v);
-  clattn_status status = clattn_kv_cache_append(
-      cache, device->queue, &k.view, &v.view, rows, NULL, 0, NULL);
+  clattn_status status = clattn_kv_cache_append(cache, device->queue, &k.view,
+                                                &v.view, rows, NULL, 0, NULL);
   TH_OK(clattn_queue_finish(device->queue));
   for (int b = 0; status == CLATTN_OK && b < CB; b++) {
     int64_t n = rows ? rows[b] : CROWS;
     for (int64_t i = 0; i < n; i++)
       for (int h = 0; h < CHK; h++) {
         for (int d = 0; d < CD; d++)
-          model->k[b][h][model->length[b] + i][d] =
-              ora_round(th_type(stored), ora_at(&(ora_array){k.v, {
-                  CB, CHK, CROWS, CD}}, b, h, i, d));
+          model->k[b][h][model->length[b] + i][d] = ora_round(
+              th_type(stored),
+              ora_at(&(ora_array){k.v, {CB, CHK, CROWS, CD}}, b, h, i, d));
         for (int d = 0; d < CDV; d++)
-          model->v[b][h][model->length[b] + i][d] =
-              ora_round(th_type(stored), ora_at(&(ora_array){v.v, {
-                  CB, CHK, CROWS, CDV}}, b, h, i, d));
+          model->v[b][h][model->length[b] + i][d] = ora_round(
+              th_type(stored),
+              ora_at(&(ora_array){v.v, {CB, CHK, CROWS, CDV}}, b, h, i, d));
       }
     model->length[b] += n;
   }
@@ -309,16 +309,27 @@ static void expect_attention(const th_device *device,
   const int64_t *eq = TH_EXTENT(CB, CHQ, SQ, CD);
   th_tensor q = th_make(&pool, dtype, eq, TH_BSHD,
                         th_values(&pool, rng, dtype, th_count(eq), 1));
-  th_tensor out = th_make(&pool, dtype, TH_EXTENT(CB, CHQ, SQ, CDV), TH_BSHD,
-                          NULL);
-  ora_attention a = {.batch = CB, .q_heads = CHQ, .kv_heads = CHK,
-                     .q_len = SQ, .kv_len = CCAP, .qk_dim = CD, .v_dim = CDV,
-                     .scale = 1 / sqrt(CD), .temperature = 1, .causal = true,
-                     .left = -1, .right = -1, .q = th_array(&q),
+  th_tensor out =
+      th_make(&pool, dtype, TH_EXTENT(CB, CHQ, SQ, CDV), TH_BSHD, NULL);
+  ora_attention a = {.batch = CB,
+                     .q_heads = CHQ,
+                     .kv_heads = CHK,
+                     .q_len = SQ,
+                     .kv_len = CCAP,
+                     .qk_dim = CD,
+                     .v_dim = CDV,
+                     .scale = 1 / sqrt(CD),
+                     .temperature = 1,
+                     .causal = true,
+                     .left = -1,
+                     .right = -1,
+                     .q = th_array(&q),
                      .k = {&model->k[0][0][0][0], {CB, CHK, CCAP, CD}},
                      .v = {&model->v[0][0][0][0], {CB, CHK, CCAP, CDV}},
-                     .lengths = model->length, .q_start = ORA_AT_END,
-                     .out_type = th_type(dtype), .weights_type = &ora_f32};
+                     .lengths = model->length,
+                     .q_start = ORA_AT_END,
+                     .out_type = th_type(dtype),
+                     .weights_type = &ora_f32};
   ora_result want = ora_attend(&a);
   clattn_desc desc;
   clattn_desc_init(&desc);
@@ -351,8 +362,8 @@ static void run_cache(const th_device *device, clattn_dtype stored,
   config.dtype = stored;
   config.batch = CB, config.kv_heads = CHK, config.capacity = CCAP;
   config.qk_dim = CD, config.v_dim = CDV;
-  TH_OK(clattn_kv_cache_create(device->context, device->index, &config,
-                               &cache));
+  TH_OK(
+      clattn_kv_cache_create(device->context, device->index, &config, &cache));
   expect_lengths(cache, &model);
   expect_attention(device, cache, &model, &rng, stored); /* empty: all 0 */
   TH_OK(append(device, cache, &model, &rng, given, stored, TH_BSHD, NULL));
@@ -406,7 +417,7 @@ Test(layer, kv_cache) {
   th_shut();
 }
 
-/* ---- the layer ----------------------------------------------------------------------- */
+/* ---- the layer ----------------------------------------------------------- */
 
 typedef struct layer_case {
   const char *name;
@@ -418,26 +429,90 @@ typedef struct layer_case {
 
 static const layer_case layers[] = {
     {.name = "self", .b = 2, .l = 7, .e = 24, .hq = 3, .self = true},
-    {.name = "self, causal, weights", .b = 2, .l = 7, .e = 24, .hq = 3,
-     .self = true, .causal = true, .weights = true},
-    {.name = "cross", .b = 2, .l = 5, .s = 9, .e = 16, .hq = 2,
-     .weights = true, .average = true},
-    {.name = "kdim, vdim, out_dim", .b = 2, .l = 5, .s = 9, .e = 16,
-     .kdim = 10, .vdim = 7, .out = 12, .hq = 2},
-    {.name = "gqa, head_dim", .b = 2, .l = 6, .e = 10, .hq = 4, .hk = 2,
-     .head = 5, .self = true, .causal = true},
-    {.name = "no bias", .b = 1, .l = 6, .e = 16, .hq = 4, .self = true,
-     .no_bias = true, .window = true, .causal = true},
-    {.name = "padding and mask", .b = 3, .l = 6, .s = 8, .e = 16, .hq = 4,
-     .padding = true, .attn_mask = true, .weights = true},
-    {.name = "wide", .b = 1, .l = 70, .e = 96, .hq = 6, .self = true,
-     .causal = true, .dense = CLATTN_DENSE_BLAS},
-    {.name = "wide, own", .b = 1, .l = 70, .e = 96, .hq = 6, .self = true,
-     .causal = true, .dense = CLATTN_DENSE_OWN},
-    {.name = "f16", .b = 2, .l = 7, .e = 32, .hq = 4, .self = true,
-     .causal = true, .dtype = CLATTN_F16},
-    {.name = "bf16", .b = 2, .l = 7, .e = 32, .hq = 4, .self = true,
-     .weights = true, .dtype = CLATTN_BF16},
+    {.name = "self, causal, weights",
+     .b = 2,
+     .l = 7,
+     .e = 24,
+     .hq = 3,
+     .self = true,
+     .causal = true,
+     .weights = true},
+    {.name = "cross",
+     .b = 2,
+     .l = 5,
+     .s = 9,
+     .e = 16,
+     .hq = 2,
+     .weights = true,
+     .average = true},
+    {.name = "kdim, vdim, out_dim",
+     .b = 2,
+     .l = 5,
+     .s = 9,
+     .e = 16,
+     .kdim = 10,
+     .vdim = 7,
+     .out = 12,
+     .hq = 2},
+    {.name = "gqa, head_dim",
+     .b = 2,
+     .l = 6,
+     .e = 10,
+     .hq = 4,
+     .hk = 2,
+     .head = 5,
+     .self = true,
+     .causal = true},
+    {.name = "no bias",
+     .b = 1,
+     .l = 6,
+     .e = 16,
+     .hq = 4,
+     .self = true,
+     .no_bias = true,
+     .window = true,
+     .causal = true},
+    {.name = "padding and mask",
+     .b = 3,
+     .l = 6,
+     .s = 8,
+     .e = 16,
+     .hq = 4,
+     .padding = true,
+     .attn_mask = true,
+     .weights = true},
+    {.name = "wide",
+     .b = 1,
+     .l = 70,
+     .e = 96,
+     .hq = 6,
+     .self = true,
+     .causal = true,
+     .dense = CLATTN_DENSE_BLAS},
+    {.name = "wide, own",
+     .b = 1,
+     .l = 70,
+     .e = 96,
+     .hq = 6,
+     .self = true,
+     .causal = true,
+     .dense = CLATTN_DENSE_OWN},
+    {.name = "f16",
+     .b = 2,
+     .l = 7,
+     .e = 32,
+     .hq = 4,
+     .self = true,
+     .causal = true,
+     .dtype = CLATTN_F16},
+    {.name = "bf16",
+     .b = 2,
+     .l = 7,
+     .e = 32,
+     .hq = 4,
+     .self = true,
+     .weights = true,
+     .dtype = CLATTN_BF16},
 };
 
 /* A layer's parameters and inputs on the host. */
@@ -486,8 +561,7 @@ static void layer_data_init(layer_data *t, const layer_case *given) {
   const int in[4] = {c->e, c->kdim, c->vdim, t->heads_dim};
   for (int i = 0; i < 4; i++) {
     t->w[i] = random_tensor(t, &rng, 1, 1, out[i], in[i], TH_BHSD);
-    if (!c->no_bias)
-      t->b[i] = random_tensor(t, &rng, 1, 1, 1, out[i], TH_BHSD);
+    if (!c->no_bias) t->b[i] = random_tensor(t, &rng, 1, 1, 1, out[i], TH_BHSD);
   }
   if (c->padding) t->padding = random_mask(t, &rng, c->b, 1, 1, c->s);
   if (c->attn_mask) t->mask = random_mask(t, &rng, 1, 1, c->l, c->s);
@@ -497,19 +571,39 @@ static void layer_data_init(layer_data *t, const layer_case *given) {
   if (c->weights)
     t->weights = th_make(&t->pool, CLATTN_F32,
                          TH_EXTENT(c->b, heads, c->l, c->s), TH_BHSD, NULL);
-  ora_mha m = {
-      .embed = c->e, .kdim = c->kdim, .vdim = c->vdim, .out_dim = c->out,
-      .head_dim = c->head, .query = t->x[0].v, .key = t->x[1].v,
-      .value = t->x[2].v, .wq = t->w[0].v, .wk = t->w[1].v, .wv = t->w[2].v,
-      .wo = t->w[3].v, .bq = t->b[0].v, .bk = t->b[1].v, .bv = t->b[2].v,
-      .bo = t->b[3].v,
-      .core = {.batch = c->b, .q_heads = c->hq, .kv_heads = c->hk,
-               .q_len = c->l, .kv_len = c->s, .scale = 1 / sqrt(c->head),
-               .temperature = 1, .causal = c->causal, .true_hides = true,
-               .left = c->window ? 2 : -1, .right = -1,
-               .q_start = ORA_AT_END, .average = c->average,
-               .key_mask = th_array(&t->padding), .mask = th_array(&t->mask),
-               .out_type = &ora_f32, .weights_type = &ora_f32}};
+  ora_mha m = {.embed = c->e,
+               .kdim = c->kdim,
+               .vdim = c->vdim,
+               .out_dim = c->out,
+               .head_dim = c->head,
+               .query = t->x[0].v,
+               .key = t->x[1].v,
+               .value = t->x[2].v,
+               .wq = t->w[0].v,
+               .wk = t->w[1].v,
+               .wv = t->w[2].v,
+               .wo = t->w[3].v,
+               .bq = t->b[0].v,
+               .bk = t->b[1].v,
+               .bv = t->b[2].v,
+               .bo = t->b[3].v,
+               .core = {.batch = c->b,
+                        .q_heads = c->hq,
+                        .kv_heads = c->hk,
+                        .q_len = c->l,
+                        .kv_len = c->s,
+                        .scale = 1 / sqrt(c->head),
+                        .temperature = 1,
+                        .causal = c->causal,
+                        .true_hides = true,
+                        .left = c->window ? 2 : -1,
+                        .right = -1,
+                        .q_start = ORA_AT_END,
+                        .average = c->average,
+                        .key_mask = th_array(&t->padding),
+                        .mask = th_array(&t->mask),
+                        .out_type = &ora_f32,
+                        .weights_type = &ora_f32}};
   t->want = ora_layer(&m, &t->want_weights);
 }
 
@@ -519,9 +613,9 @@ static void layer_data_free(layer_data *t) {
 }
 
 static void layer_bind(layer_data *t, const th_device *device, bool bind) {
-  th_tensor *all[] = {&t->x[0], &t->x[1], &t->x[2], &t->w[0], &t->w[1],
-                      &t->w[2], &t->w[3], &t->b[0], &t->b[1], &t->b[2],
-                      &t->b[3], &t->padding, &t->mask, &t->out, &t->weights};
+  th_tensor *all[] = {&t->x[0], &t->x[1],    &t->x[2], &t->w[0], &t->w[1],
+                      &t->w[2], &t->w[3],    &t->b[0], &t->b[1], &t->b[2],
+                      &t->b[3], &t->padding, &t->mask, &t->out,  &t->weights};
   for (int i = 0; i < COUNT(all); i++) {
     if (bind)
       th_bind(device, all[i]);
@@ -563,6 +657,7 @@ static double layer_factor(clattn_dtype dtype) {
 }
 
 static void run_layer(const th_device *device, const layer_case *c) {
+  if (th_small() && c->e > 32) return;
   layer_data t;
   char message[256];
   layer_data_init(&t, c);
@@ -577,22 +672,21 @@ static void run_layer(const th_device *device, const layer_case *c) {
   double *got = th_alloc(&t.pool, (size_t)t.out.n * sizeof *got);
   for (int repeat = 0; repeat < 2; repeat++) {
     TH_OK(clattn_mha_forward(mha, device->queue, &args, NULL, 0, NULL));
-    cr_expect(th_fetch(device, &t.out, got, "output", message,
-                       sizeof message) &&
-                  th_near(t.out.n, got, t.want, t.c.dtype,
-                          t.c.e + t.c.s + t.heads_dim,
-                          layer_factor(t.c.dtype), "output", message,
-                          sizeof message),
-              "layer %s on %s: %s", c->name, device->info.name, message);
+    cr_expect(
+        th_fetch(device, &t.out, got, "output", message, sizeof message) &&
+            th_near(t.out.n, got, t.want, t.c.dtype,
+                    t.c.e + t.c.s + t.heads_dim, layer_factor(t.c.dtype),
+                    "output", message, sizeof message),
+        "layer %s on %s: %s", c->name, device->info.name, message);
   }
   if (t.c.weights) {
     double *w = th_alloc(&t.pool, (size_t)t.weights.n * sizeof *w);
-    cr_expect(th_fetch(device, &t.weights, w, "weights", message,
-                       sizeof message) &&
-                  th_near(t.weights.n, w, t.want_weights, t.c.dtype,
-                          t.c.e + t.c.s, 2 * layer_factor(t.c.dtype),
-                          "weights", message, sizeof message),
-              "layer %s on %s: %s", c->name, device->info.name, message);
+    cr_expect(
+        th_fetch(device, &t.weights, w, "weights", message, sizeof message) &&
+            th_near(t.weights.n, w, t.want_weights, t.c.dtype, t.c.e + t.c.s,
+                    2 * layer_factor(t.c.dtype), "weights", message,
+                    sizeof message),
+        "layer %s on %s: %s", c->name, device->info.name, message);
   }
   clattn_mha_destroy(mha);
   layer_bind(&t, device, false);
@@ -624,8 +718,14 @@ Test(layer, mha) {
 static void run_decode(const th_device *device, clattn_dtype stored) {
   layer_data t;
   char message[256];
-  layer_data_init(&t, &(layer_case){.name = "decode", .b = 2, .l = 9, .e = 24,
-                                    .hq = 4, .hk = 2, .head = 6, .self = true,
+  layer_data_init(&t, &(layer_case){.name = "decode",
+                                    .b = 2,
+                                    .l = 9,
+                                    .e = 24,
+                                    .hq = 4,
+                                    .hk = 2,
+                                    .head = 6,
+                                    .self = true,
                                     .causal = true});
   layer_bind(&t, device, true);
   clattn_mha *mha = layer_create(&t, device);
@@ -635,8 +735,8 @@ static void run_decode(const th_device *device, clattn_dtype stored) {
   config.dtype = stored;
   config.batch = 2, config.kv_heads = 2, config.capacity = 9;
   config.qk_dim = config.v_dim = 6;
-  TH_OK(clattn_kv_cache_create(device->context, device->index, &config,
-                               &cache));
+  TH_OK(
+      clattn_kv_cache_create(device->context, device->index, &config, &cache));
   clattn_mha_args args;
   clattn_mha_args_init(&args);
   args.cache = cache;
@@ -651,9 +751,8 @@ static void run_decode(const th_device *device, clattn_dtype stored) {
   }
   double *got = th_alloc(&t.pool, (size_t)t.out.n * sizeof *got);
   cr_expect(th_fetch(device, &t.out, got, "output", message, sizeof message) &&
-                th_near(t.out.n, got, t.want, stored, 57,
-                        layer_factor(stored), "output", message,
-                        sizeof message),
+                th_near(t.out.n, got, t.want, stored, 57, layer_factor(stored),
+                        "output", message, sizeof message),
             "decode on %s: %s", device->info.name, message);
   args.query = t.x[0].view, args.output = t.out.view; /* full: no more fit */
   clattn_status status =
@@ -683,8 +782,13 @@ Test(layer, naive_equals_split) {
     const th_device *device = &devices->device[d];
     layer_data t;
     char message[256];
-    layer_data_init(&t, &(layer_case){.name = "naive", .b = B, .l = L, .e = E,
-                                      .hq = H, .self = true, .causal = true,
+    layer_data_init(&t, &(layer_case){.name = "naive",
+                                      .b = B,
+                                      .l = L,
+                                      .e = E,
+                                      .hq = H,
+                                      .self = true,
+                                      .causal = true,
                                       .no_bias = true});
     layer_bind(&t, device, true);
     double *sum = th_alloc(&t.pool, (size_t)t.out.n * sizeof *sum);
@@ -703,9 +807,9 @@ Test(layer, naive_equals_split) {
       clattn_mha_args_init(&args);
       args.query = t.x[0].view, args.output = t.out.view;
       TH_OK(clattn_mha_forward(mha, device->queue, &args, NULL, 0, NULL));
-      cr_assert(th_fetch(device, &t.out, got, "output", message,
-                         sizeof message),
-                "%s", message);
+      cr_assert(
+          th_fetch(device, &t.out, got, "output", message, sizeof message),
+          "%s", message);
       for (int64_t i = 0; i < t.out.n; i++) sum[i] += got[i];
       clattn_mha_destroy(mha);
     }

@@ -11,9 +11,9 @@
 
 #define CLOSE(n, got, want, tol)                                               \
   for (int i_ = 0; i_ < (n); i_++)                                             \
-    cr_expect(fabs((got)[i_] - (want)[i_]) <= (tol),                           \
-              #got "[%d] is %.6f, want %.6f", i_, (double)(got)[i_],           \
-              (double)(want)[i_])
+  cr_expect(fabs((got)[i_] - (want)[i_]) <= (tol),                             \
+            #got "[%d] is %.6f, want %.6f", i_, (double)(got)[i_],             \
+            (double)(want)[i_])
 
 /* "Your journey starts with one step", three numbers a word. */
 static const float words[6 * 3] = {.43f, .15f, .89f, .55f, .87f, .66f,
@@ -83,8 +83,7 @@ static void six_words(const th_device *device) {
       .4421f, .5931f, .5790f, .4419f, .6515f, .5683f, .4431f, .6496f, .5671f,
       .4304f, .6298f, .5510f, .4671f, .5910f, .5266f, .4177f, .6503f, .5645f};
   float out[18], weights[36];
-  numbers n = {6, 6, 3, 3, words, words, words, .out = out,
-               .weights = weights};
+  numbers n = {6, 6, 3, 3, words, words, words, .out = out, .weights = weights};
   clattn_desc_init(&n.desc);
   n.desc.scale = 1;
   attend(device, &n);
@@ -191,14 +190,14 @@ static void draw_map(clattn_kit_rng *rng, float y[12]) {
   times(6, 2, 3, words, wt, y);
 }
 
-/* Query, key and value maps drawn one after the other, as PyTorch makes them. */
+/* Query, key and value maps drawn one after another, as PyTorch makes them. */
 static void seeds(const th_device *device) {
   static const float causal[36] = {
-      1,      0,      0,      0,      0,      0,      /**/
-      .5517f, .4483f, 0,      0,      0,      0,      /**/
-      .3800f, .3097f, .3103f, 0,      0,      0,      /**/
-      .2758f, .2460f, .2462f, .2319f, 0,      0,      /**/
-      .2175f, .1983f, .1984f, .1888f, .1971f, 0,      /**/
+      1,      0,      0,      0,      0,      0, /**/
+      .5517f, .4483f, 0,      0,      0,      0, /**/
+      .3800f, .3097f, .3103f, 0,      0,      0, /**/
+      .2758f, .2460f, .2462f, .2319f, 0,      0, /**/
+      .2175f, .1983f, .1984f, .1888f, .1971f, 0, /**/
       .1935f, .1663f, .1666f, .1542f, .1666f, .1529f};
   static const float naive[24] = {
       -.4519f, .2216f,  .4772f, .1063f, -.5874f, .0058f,  .5891f, .3257f,
@@ -273,7 +272,7 @@ Test(numbers, attention) {
   th_shut();
 }
 
-/* ---- words ---------------------------------------------------------------------- */
+/* ---- words --------------------------------------------------------------- */
 
 static char *read_text(const char *path, size_t *bytes) {
   FILE *file = fopen(path, "rb");
@@ -299,12 +298,11 @@ static void expect_ids(const clattn_kit_vocab *vocab, const char *text,
 }
 
 Test(numbers, words) {
-  static const int32_t known[] = {1,   56, 2,    850, 988, 602, 533,
-                                  746, 5,  1126, 596, 5,   1,   67,
+  static const int32_t known[] = {1,   56, 2,    850,  988, 602, 533,
+                                  746, 5,  1126, 596,  5,   1,   67,
                                   7,   38, 851,  1108, 754, 793, 7};
-  static const int32_t unknown[] = {1131, 5,    355, 1126, 628, 975,
-                                    10,   1130, 55,  988,  956, 984,
-                                    722,  988,  1131, 7};
+  static const int32_t unknown[] = {1131, 5,   355, 1126, 628, 975, 10,   1130,
+                                    55,   988, 956, 984,  722, 988, 1131, 7};
   static const int64_t windows[][3] = {
       {4, 1, 4686}, {256, 128, 35}, {256, 256, 18}};
   const char *data = getenv("CLATTN_DATA");
@@ -343,7 +341,7 @@ Test(numbers, words) {
   clattn_kit_words_destroy(all);
 }
 
-/* ---- the oracle itself ------------------------------------------------------------ */
+/* ---- the oracle itself --------------------------------------------------- */
 
 static double *to_doubles(const clattn_kit_safetensors *file, const char *name,
                           ora_array *out, th_pool *pool) {
@@ -371,13 +369,26 @@ static double number(const clattn_kit_safetensors *file, const char *key,
 /* A reference that is wrong is worse than none: it must give the values that
  * were computed elsewhere, far within the library's tolerance. */
 Test(numbers, oracle_on_conformance_cases) {
-  static const char *const cases[] = {
-      "plain_odd", "bool_mask_rank4", "add_mask_heads", "alibi",
-      "causal_bottom_right", "causal_top_left",
-      "causal_more_queries_than_keys", "decode_lengths",
-      "gqa_causal_lengths", "head_dim_5", "huge_logits", "mqa_value_dim",
-      "one_key", "poison", "sinks", "softcap_gqa", "window_both",
-      "window_left", "f16", "bf16"};
+  static const char *const cases[] = {"plain_odd",
+                                      "bool_mask_rank4",
+                                      "add_mask_heads",
+                                      "alibi",
+                                      "causal_bottom_right",
+                                      "causal_top_left",
+                                      "causal_more_queries_than_keys",
+                                      "decode_lengths",
+                                      "gqa_causal_lengths",
+                                      "head_dim_5",
+                                      "huge_logits",
+                                      "mqa_value_dim",
+                                      "one_key",
+                                      "poison",
+                                      "sinks",
+                                      "softcap_gqa",
+                                      "window_both",
+                                      "window_left",
+                                      "f16",
+                                      "bf16"};
   const char *data = getenv("CLATTN_DATA");
   if (!data) cr_skip_test("CLATTN_DATA is not set: no conformance cases");
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -430,14 +441,14 @@ Test(numbers, oracle_on_conformance_cases) {
     double *tol = th_alloc(&pool, (size_t)(n * a.v_dim) * sizeof *tol);
     for (int64_t i = 0; i < n * a.v_dim; i++)
       tol[i] = 1e-9 + 2 * ora_rounding(a.out_type, want.v[i]);
-    cr_expect(th_close(n * a.v_dim, got.out, want.v, tol, false, "out",
-                       message, sizeof message),
+    cr_expect(th_close(n * a.v_dim, got.out, want.v, tol, false, "out", message,
+                       sizeof message),
               "%s: %s", cases[c], message);
     for (int64_t i = 0; i < n; i++)
       tol[i] = 1e-9 + 2 * ora_rounding(&ora_f32, lse.v[i]);
-    cr_expect(th_close(n, got.lse, lse.v, tol, false, "lse", message,
-                       sizeof message),
-              "%s: %s", cases[c], message);
+    cr_expect(
+        th_close(n, got.lse, lse.v, tol, false, "lse", message, sizeof message),
+        "%s: %s", cases[c], message);
     ora_result_free(&got);
     clattn_kit_safetensors_destroy(file);
     th_pool_free(&pool);

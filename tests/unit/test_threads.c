@@ -30,10 +30,15 @@ static void *run(void *user) {
   char message[256];
   TH_OK(clattn_queue_create(mine.context, mine.index, &mine.queue));
   for (int r = 0; r < ROUNDS; r++) {
-    attn_case c = {"threads", .b = 1, .hq = 4, .hk = 2,
+    attn_case c = {"threads",
+                   .b = 1,
+                   .hq = 4,
+                   .hk = 2,
                    .sq = 1 + (j->number * 7 + r * 11) % 40,
-                   .skv = 1 + (j->number * 31 + r * 17) % 200, .d = 16,
-                   .causal = true, .lse = true};
+                   .skv = 1 + (j->number * 31 + r * 17) % 200,
+                   .d = 16,
+                   .causal = true,
+                   .lse = true};
     attn_problem p;
     attn_problem_init(&p, &c, (uint64_t)(j->number * 100 + r));
     clattn_args args;
@@ -64,8 +69,8 @@ static void *run_one_call(void *user) {
   for (int r = 0; r < ROUNDS; r++) {
     float x[16], out[16] = {0};
     for (int i = 0; i < 16; i++) x[i] = (float)(j->number + 1);
-    TH_OK(clattn_attention_f32(j->device->context, &desc, 1, 4, 8, x, x, x,
-                               out));
+    TH_OK(
+        clattn_attention_f32(j->device->context, &desc, 1, 4, 8, x, x, x, out));
     for (int i = 0; i < 4 * desc.v_dim; i++)
       if (out[i] < (float)(j->number + 1) - 1e-5f ||
           out[i] > (float)(j->number + 1) + 1e-5f)

@@ -1,0 +1,184 @@
+/* attn_fused_tile.cl - fused attention for GPUs.
+ *
+ * Contract
+ *   group   TILE_X x height work-items, height 16, 8 or 4: one block of
+ *           4 * height queries of one (head, batch), FUSED_TILE_DV columns of
+ *           V; grid x = blocks * ceil(Dv / FUSED_TILE_DV), y = q_heads,
+ *           z = batch
+ *   memory  CLT_FUSED_TILE_LOCAL(height) floats of local memory, at most
+ *           29 KiB, whatever the head sizes are
+ *   reads   keys in [lo, hi) that some row of the block may see, no others
+ *   writes  out and lse of its own rows, every element once
+ *
+ *            16 dims      64 keys at a time        Scores, O, maxima and sums
+ *                       +------------------+       are in registers, 4 x 4 and
+ *                K^T    |    staged        |       4 x 8 a work-item (tile.h).
+ *                       +------------------+       P goes through local memory,
+ *    4h     +---+       +------------------+       as all 64 keys of a row are
+ *  queries  | Q |       |  S  ->  P        |       summed over by each column
+ *           +---+       +------------------+       of O.
+ *                                         64 columns
+ *                       +------------------+----------+
+ *              32 keys  |                  V staged   |
+ *                       +-----------------------------+
+ *
+ * Q is staged again for every block of keys (it stays in the cache), so that
+ * the head size does not limit the tile. Values past the first FUSED_TILE_DV
+ * columns are other groups' work, which form the scores anew. */
+#undef LANES
+#define LANES 1
+#include "attn_params.h"
+#include "tile.h"
+
+#define SLICES (FUSED_TILE_DV / TILE_N)
+
+__kernel void attn_fused_tile(ATTN_PARAMS) {
+  const clt_attn_args *A = &args;
+  const int D = A->qk_dim, h = GY, b = GZ, g = h / A->group;
+  const int block = TILE_R * HEIGHT, ld = TILE_LD(HEIGHT),
+            ldn = TILE_N + TILE_PAD;
+  const int tx = ITEM_X, row0 = TILE_R * ITEM_Y; /* this work-item's rows */
+
+  const int slices = (A->v_dim + FUSED_TILE_DV - 1) / FUSED_TILE_DV;
+  const int x0 = GX % slices * FUSED_TILE_DV, Dv = A->v_dim - x0;
+  /* Late causal blocks are long: they go first. */
+  const int qb = (A->q_len + block - 1) / block - 1 - GX / slices;
+  const int i0 = qb * block, rows = MIN_OF(block, A->q_len - i0);
+  const int kv_length = score_kv_length(A, lengths, b);
+  const int p0 = score_q_start(A, starts, b, kv_length) + i0;
+  const float slope = score_slope(A, slopes, h);
+  const int masked = has_mask_bias(A);
+  const clt_i64 q_at =
+      A->q.offset + b * A->q.s[0] + h * A->q.s[1] + i0 * A->q.s[2];
+
+  LOCAL float *stage = local_memory;          /* Q and K, or V             */
+  LOCAL float *kt = stage + TILE_K * ld;      /* [TILE_K][ldn]             */
+  LOCAL float *ps = stage + FUSED_TILE_STAGE; /* [TILE_N][ld]              */
+  LOCAL float *red = ps + TILE_N * ld;        /* [TILE_X][ld]              */
+  volatile LOCAL int *bad = (volatile LOCAL int *)(red + TILE_X * ld);
+  if (ITEM == 0) *bad = 0; /* barriers follow before it is used */
+
+  float o[SLICES][TILE_R][TILE_R], m[TILE_R], sum[TILE_R];
+  const float sink = score_sink(A, sinks, h);
+  UNROLL for (int i = 0; i < TILE_R; i++) {
+    m[i] = sink;
+    sum[i] = tx == 0 && sink != MINUS_INF ? 1.0f : 0.0f; /* of its own keys */
+    UNROLL for (int l = 0; l < SLICES; l++)
+        UNROLL for (int j = 0; j < TILE_R; j++) o[l][i][j] = 0.0f;
+  }
+
+  int lo, hi;
+  score_range(A, kv_length, p0, p0 + rows - 1, &lo, &hi);
+  for (int j0 = lo; j0 < hi; j0 += TILE_N) {
+    const int keys = MIN_OF(TILE_N, hi - j0);
+    const int whole =
+        score_whole(A, kv_length, p0, p0 + rows - 1, j0, j0 + keys - 1);
+    const int ruled = masked || !whole || A->softcap2 > 0.0f || A->has_slopes;
+
+    float s[TILE_R][TILE_R];
+    UNROLL for (int i = 0; i < TILE_R; i++)
+        UNROLL for (int j = 0; j < TILE_R; j++) s[i][j] = 0.0f;
+    const clt_i64 k_at =
+        A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2];
+    for (int d = 0; d < D; d += TILE_K) {
+      SYNC;
+      tile_load(stage, ld, q, q_at + d * A->q.s[3], A->q.s[2], A->q.s[3], block,
+                rows, TILE_K, D - d, A->dtype, A->scale2);
+      tile_load(kt, ldn, k, k_at + d * A->k.s[3], A->k.s[2], A->k.s[3], TILE_N,
+                keys, TILE_K, D - d, A->dtype, 1.0f);
+      SYNC;
+      tile_multiply(s, stage + row0, ld, kt + tx, ldn, TILE_K, 0);
+    }
+
+    /* The rules are long: one copy of them, through local memory. */
+    if (ruled) {
+      UNROLL for (int i = 0; i < TILE_R; i++)
+          UNROLL for (int j = 0; j < TILE_R; j++)
+              ps[(tx + TILE_X * j) * ld + row0 + i] = s[i][j];
+      for (int e = 0; e < TILE_R * TILE_R; e++) {
+        const int t = tx + TILE_X * (e / TILE_R), r = row0 + e % TILE_R;
+        const int i = MIN_OF(r, rows - 1); /* rows past the end: the last */
+        if (t < keys)
+          ps[t * ld + r] =
+              tile_score(A, ps[t * ld + r], masked, whole, mask, key_mask, bias,
+                         slope, kv_length, b, h, i0 + i, p0 + i, j0 + t);
+      }
+      UNROLL for (int i = 0; i < TILE_R; i++)
+          UNROLL for (int j = 0; j < TILE_R; j++) s[i][j] =
+              ps[(tx + TILE_X * j) * ld + row0 + i];
+    }
+    if (keys < TILE_N)
+      UNROLL for (int i = 0; i < TILE_R; i++)
+          UNROLL for (int j = 0; j < TILE_R; j++) s[i][j] =
+              tx + TILE_X * j < keys ? s[i][j] : MINUS_INF;
+
+    /* Maxima over the row, then P and the sums of this work-item's keys. */
+    UNROLL for (int i = 0; i < TILE_R; i++) {
+      float mx = s[i][0];
+      UNROLL for (int j = 1; j < TILE_R; j++) mx = VMAX(mx, s[i][j]);
+      red[tx * ld + row0 + i] = mx;
+    }
+    SYNC;
+    float alpha[TILE_R];
+    UNROLL for (int i = 0; i < TILE_R; i++) {
+      float mx = m[i];
+      for (int x = 0; x < TILE_X; x++) mx = VMAX(mx, red[x * ld + row0 + i]);
+      const float top = finite_max(mx);
+      alpha[i] = exp2_v(m[i] - top);
+      m[i] = mx;
+      float add = 0.0f;
+      UNROLL for (int j = 0; j < TILE_R; j++) {
+        const float p = exp2_v(s[i][j] - top);
+        ps[(tx + TILE_X * j) * ld + row0 + i] = p;
+        add += p;
+      }
+      sum[i] = VFMA(sum[i], alpha[i], add);
+    }
+
+    const clt_i64 v_at = A->v.offset + b * A->v.s[0] + g * A->v.s[1] +
+                         j0 * A->v.s[2] + x0 * A->v.s[3];
+    UNROLL for (int l = 0; l < SLICES; l++) {
+      const int c0 = l * TILE_N;
+      UNROLL for (int i = 0; i < TILE_R; i++)
+          UNROLL for (int j = 0; j < TILE_R; j++) o[l][i][j] *= alpha[i];
+      for (int t = 0; t < keys && c0 < Dv; t += FUSED_TILE_KEYS) {
+        const int n = MIN_OF(FUSED_TILE_KEYS, keys - t);
+        SYNC;
+        if (tile_load(stage, ldn, v, v_at + t * A->v.s[2] + c0 * A->v.s[3],
+                      A->v.s[3], A->v.s[2], TILE_N, Dv - c0, n, n, A->dtype,
+                      1.0f))
+          atomic_or(bad, 1);
+        SYNC;
+        /* Values that hold NaN or Inf may be hidden from some rows. */
+        if (*bad && (masked || !whole))
+          tile_multiply(o[l], ps + t * ld + row0, ld, stage + tx, ldn, n, 1);
+        else
+          tile_multiply(o[l], ps + t * ld + row0, ld, stage + tx, ldn, n, 0);
+      }
+    }
+  }
+
+  SYNC;
+  UNROLL for (int i = 0; i < TILE_R; i++) red[tx * ld + row0 + i] = sum[i];
+  SYNC;
+  UNROLL for (int i = 0; i < TILE_R; i++) {
+    const int r = row0 + i;
+    float total = 0.0f;
+    for (int x = 0; x < TILE_X; x++) total += red[x * ld + r];
+    const float scale = row_inverse(total);
+    const clt_i64 at = A->out.offset + b * A->out.s[0] + h * A->out.s[1] +
+                       (i0 + r) * A->out.s[2];
+    if (r < rows) {
+      UNROLL for (int l = 0; l < SLICES; l++)
+          UNROLL for (int j = 0; j < TILE_R; j++) {
+        const int x = l * TILE_N + tx + TILE_X * j;
+        if (x < Dv)
+          store_s(out, at + (x0 + x) * A->out.s[3], A->dtype,
+                  o[l][i][j] * scale);
+      }
+      if (A->has_lse && tx == 0 && x0 == 0)
+        lse[A->lse.offset + b * A->lse.s[0] + h * A->lse.s[1] +
+            (i0 + r) * A->lse.s[2]] = row_lse(m[i], total);
+    }
+  }
+}

@@ -1,0 +1,93 @@
+#!/bin/sh
+# cli.sh - the program's manners: help, exit statuses, messages, output files.
+set -u
+clattn=${CLATTN:-build/clattn}
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# expect STATUS ARGUMENT... - runs the program; output in $work/out, $work/err.
+expect() {
+  want=$1
+  shift
+  "$clattn" "$@" >"$work/out" 2>"$work/err"
+  got=$?
+  [ "$got" -eq "$want" ] && return
+  echo "clattn $*: exit status $got, want $want"
+  cat "$work/out" "$work/err"
+  failed=1
+}
+
+# says FILE PATTERN - the last run's FILE (out, err) has a line like PATTERN.
+says() {
+  grep -q -e "$2" "$work/$1" && return
+  echo "no '$2' in what went to $1:"
+  cat "$work/$1"
+  failed=1
+}
+
+silent() {
+  [ -s "$work/$1" ] || return
+  echo "something went to $1:"
+  cat "$work/$1"
+  failed=1
+}
+
+expect 0 --help && says out Usage && silent err
+expect 0 -h && says out Usage
+expect 0 help && says out Usage
+expect 0 --version && says out '[0-9]\.[0-9]'
+for command in devices run verify attend; do
+  expect 0 $command --help && says out "Usage: clattn $command" && silent err
+  expect 0 help $command && says out "Usage: clattn $command"
+  expect 2 $command --no-such-option && says err no-such-option && silent out
+done
+
+expect 2 && says err Usage && silent out
+expect 2 frobnicate && says err frobnicate && silent out
+expect 2 help frobnicate && says err frobnicate
+expect 2 run && says err run
+expect 2 verify --path sideways . && says err sideways
+expect 2 run --device && says err device
+
+expect 1 run "$work/none.safetensors" && says err none.safetensors
+expect 1 verify "$work/none" && says err none
+expect 1 attend "$work/none.txt" && says err none.txt
+expect 1 run --device 'no such device' "$work/none.safetensors" && says err .
+
+# Files that are no safetensors, each wrong in its own way.
+printf 'short' >"$work/short.safetensors"
+: >"$work/empty.safetensors"
+printf '\377\377\377\377\377\377\377\177{}' >"$work/long.safetensors"
+printf '\010\0\0\0\0\0\0\0{"a":[[[' >"$work/json.safetensors"
+for file in short empty long json; do
+  expect 1 run "$work/$file.safetensors" && says err "$file"
+done
+mkdir "$work/cases" && cp "$work/json.safetensors" "$work/cases"
+expect 1 verify "$work/cases" && says out '0 passed, 1 failed, 0 skipped'
+
+expect 0 devices --device cpu && says out native
+CLATTN_OPENCL_MODULE= expect 0 devices && says out native
+
+if [ -n "${CLATTN_DATA:-}" ]; then
+  case=$CLATTN_DATA/conformance/clattn/attention_plain_odd.safetensors
+  expect 0 run --device cpu --out "$work/result.safetensors" "$case"
+  says out Y
+  [ -s "$work/result.safetensors" ] || { echo "--out: nothing" && failed=1; }
+  expect 1 run --device cpu --out "$work/no/such/dir" "$case"
+  says err no/such/dir
+  expect 0 verify --device cpu "$case"
+  says out '1 passed, 0 failed, 0 skipped'
+  expect 0 run --device cpu --path unfused "$case"
+else
+  echo "CLATTN_DATA is not set: no case was run"
+fi
+
+text=data/the-verdict.txt
+if [ -f "$text" ]; then
+  head -c 3000 "$text" >"$work/text.txt"
+  expect 0 attend --device cpu "$work/text.txt"
+  says out 'GFLOP/s'
+fi
+
+exit $failed
