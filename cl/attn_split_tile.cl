@@ -23,8 +23,8 @@
  *      |0 1 2 .. 15|0 1 2 .. 15|           |64 ..             127|64 ..
  *
  *   Values: lines of 64 work-items take every (height / 4)th key; a work-item
- *   has every 64th column, 4 of them, and all rows, and keeps its O in registers
- *   until the split is done.
+ *   has every 64th column, 4 of them, and all rows, and keeps its O in
+ *   registers until the split is done.
  *
  *   Softmax: work-item n has entries n and n + items of s [keys][SPLIT_ROWS],
  *   so always of row n % SPLIT_ROWS, whose maximum and sum it keeps. */
