@@ -84,6 +84,8 @@ typedef struct clt_matmul_args {
   clt_i32 a_dtype, b_dtype, c_dtype, bias_dtype; /* bias_dtype 0: none          */
   clt_i32 skip_zero; /* terms with A = 0 contribute nothing, even 0 * NaN       */
   clt_f32 alpha;
+  clt_i32 panels;    /* of MM_N columns a group works off (matmul.h)            */
+  clt_i32 reserved;
 } clt_matmul_args;
 
 /* out[b,h,s,:] = rotary(x[b,h,s,:]). cos, sin: s[0] batch, s[2] row, s[3] pair.

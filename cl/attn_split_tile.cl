@@ -83,14 +83,43 @@ INLINE int split_tile_head(const clt_attn_args *A, int g, int r) {
   return g * A->group + r / A->q_len;
 }
 
-INLINE void split_tile_rows(
-    const int ROWS, const clt_attn_args *A, GLOBAL const float *q,
-    GLOBAL const float *k, GLOBAL const float *v, GLOBAL float *out,
-    GLOBAL float *lse, GLOBAL const clt_u8 *mask, GLOBAL const clt_u8 *key_mask,
-    GLOBAL const float *bias, GLOBAL const int *lengths,
-    GLOBAL const int *starts, GLOBAL const float *slopes,
-    GLOBAL const float *sinks, GLOBAL float *part, LOCAL float *local_memory,
-    int g, int r0, int rows) {
+/* The loops above for 1, 4 or SPLIT_ROWS rows; barriers stand outside. */
+INLINE void split_tile_all_dots(int rows, float sums[SPLIT_ROWS][TILE_R],
+                                LOCAL const float *qs, int D,
+                                GLOBAL const float *k, clt_i64 at,
+                                clt_i64 row_stride, clt_i64 col_stride,
+                                int keys, int dtype) {
+  if (rows == 1)
+    split_tile_dots(1, sums, qs, D, k, at, row_stride, col_stride, keys, dtype);
+  else if (rows <= 4)
+    split_tile_dots(4, sums, qs, D, k, at, row_stride, col_stride, keys, dtype);
+  else
+    split_tile_dots(SPLIT_ROWS, sums, qs, D, k, at, row_stride, col_stride,
+                    keys, dtype);
+}
+INLINE void split_tile_all_values(int rows, float o[SPLIT_ROWS][TILE_R],
+                                  LOCAL const float *alpha,
+                                  LOCAL const float *p, GLOBAL const float *v,
+                                  clt_i64 at, clt_i64 row_stride,
+                                  clt_i64 col_stride, int keys, int cols,
+                                  int dtype, int guard) {
+  if (rows == 1)
+    split_tile_values(1, o, alpha, p, v, at, row_stride, col_stride, keys, cols,
+                      dtype, guard);
+  else if (rows <= 4)
+    split_tile_values(4, o, alpha, p, v, at, row_stride, col_stride, keys, cols,
+                      dtype, guard);
+  else
+    split_tile_values(SPLIT_ROWS, o, alpha, p, v, at, row_stride, col_stride,
+                      keys, cols, dtype, guard);
+}
+
+__kernel void attn_split_tile(ATTN_PARAMS) {
+  const clt_attn_args *A = &args;
+  const int all_rows = A->group * A->q_len;
+  const int chunks = (all_rows + SPLIT_ROWS - 1) / SPLIT_ROWS;
+  const int g = GY / chunks, r0 = GY % chunks * SPLIT_ROWS;
+  const int rows = MIN_OF(SPLIT_ROWS, all_rows - r0);
   const int b = GZ, D = A->qk_dim, block = TILE_R * HEIGHT, items = ITEMS;
   const int item = ITEM, my_row = item % SPLIT_ROWS;
   const int at = r0 + MIN_OF(my_row, rows - 1); /* unused rows: the last */
@@ -111,7 +140,7 @@ INLINE void split_tile_rows(
   LOCAL float *shift = alpha + SPLIT_ROWS;    /* [SPLIT_ROWS]               */
 
   int first = A->q_len - 1, last = 0;
-  for (int r = 0; r < ROWS; r++) {
+  for (int r = 0; r < SPLIT_ROWS; r++) { /* unused rows: the last */
     const int one = r0 + MIN_OF(r, rows - 1), query = one % A->q_len;
     const clt_i64 from = A->q.offset + b * A->q.s[0] +
                          split_tile_head(A, g, one) * A->q.s[1] +
@@ -125,8 +154,8 @@ INLINE void split_tile_rows(
   SYNC;
 
   float o[SPLIT_ROWS][TILE_R], m = MINUS_INF, sum = 0.0f;
-  UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int c = 0; c < TILE_R; c++)
-      o[r][c] = 0.0f;
+  UNROLL for (int r = 0; r < SPLIT_ROWS; r++)
+      UNROLL for (int c = 0; c < TILE_R; c++) o[r][c] = 0.0f;
 
   int lo, hi;
   score_range(A, kv_length, q_start + first, q_start + last, &lo, &hi);
@@ -137,18 +166,19 @@ INLINE void split_tile_rows(
     const int whole = score_whole(A, kv_length, q_start + first, q_start + last,
                                   j0, j0 + keys - 1);
     float sums[SPLIT_ROWS][TILE_R];
-    split_tile_dots(
-        ROWS, sums, qs, D, k,
+    split_tile_all_dots(
+        rows, sums, qs, D, k,
         A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2], A->k.s[2],
         A->k.s[3], keys, A->dtype);
-    UNROLL for (int r2 = 0; r2 < ROWS; r2 += 2) {
-      UNROLL for (int r = r2; r < MIN_OF(r2 + 2, ROWS); r++)
-          UNROLL for (int n = 0; n < TILE_R; n++)
-              red[((r - r2) * block + ITEM_Y + n * HEIGHT) * (TILE_X + 1) +
-                  ITEM_X] = sums[r][n];
+    for (int r2 = 0; r2 < rows; r2 += 2) {
+      UNROLL for (int r = 0; r < SPLIT_ROWS; r++) /* r must be a constant */
+          if (r >= r2 && r < MIN_OF(r2 + 2, rows))
+              UNROLL for (int n = 0; n < TILE_R; n++)
+                  red[((r - r2) * block + ITEM_Y + n * HEIGHT) * (TILE_X + 1) +
+                      ITEM_X] = sums[r][n];
       SYNC;
       const int r = r2 + item / block, t = item % block;
-      if (item < 2 * block && r < ROWS) {
+      if (item < 2 * block && r < rows) {
         float x = 0.0f;
         for (int n = 0; n < TILE_X; n++) x += red[item * (TILE_X + 1) + n];
         s[t * SPLIT_ROWS + r] = x;
@@ -180,11 +210,11 @@ INLINE void split_tile_rows(
     if (item < SPLIT_ROWS) alpha[item] = scale;
     SYNC;
 
-    split_tile_values(ROWS, o, alpha, s, v,
-                      A->v.offset + b * A->v.s[0] + g * A->v.s[1] +
-                          j0 * A->v.s[2] + x0 * A->v.s[3],
-                      A->v.s[2], A->v.s[3], keys, Dv, A->dtype,
-                      masked || !whole);
+    split_tile_all_values(rows, o, alpha, s, v,
+                          A->v.offset + b * A->v.s[0] + g * A->v.s[1] +
+                              j0 * A->v.s[2] + x0 * A->v.s[3],
+                          A->v.s[2], A->v.s[3], keys, Dv, A->dtype,
+                          masked || !whole);
   }
 
   /* Sums of the rows; what O is multiplied with, which joins the sink when no
@@ -220,8 +250,9 @@ INLINE void split_tile_rows(
   }
 
   /* The lines' shares of O are added up, two rows at a time. */
-  UNROLL for (int r2 = 0; r2 < ROWS; r2 += 2) {
-    UNROLL for (int r = r2; r < MIN_OF(r2 + 2, ROWS); r++)
+  for (int r2 = 0; r2 < rows; r2 += 2) {
+    UNROLL for (int r = 0; r < SPLIT_ROWS;
+                r++) if (r >= r2 && r < MIN_OF(r2 + 2, rows))
         UNROLL for (int c = 0; c < TILE_R; c++)
             red[((r - r2) * TILE_R + c) * items + item] = o[r][c];
     SYNC;
@@ -251,23 +282,6 @@ INLINE void split_tile_rows(
     }
     SYNC;
   }
-}
-
-__kernel void attn_split_tile(ATTN_PARAMS) {
-  const int all_rows = args.group * args.q_len;
-  const int chunks = (all_rows + SPLIT_ROWS - 1) / SPLIT_ROWS;
-  const int g = GY / chunks, r0 = GY % chunks * SPLIT_ROWS;
-  const int rows = MIN_OF(SPLIT_ROWS, all_rows - r0);
-  if (rows == 1)
-    split_tile_rows(1, &args, q, k, v, out, lse, mask, key_mask, bias, lengths,
-                    starts, slopes, sinks, part, local_memory, g, r0, rows);
-  else if (rows <= 4)
-    split_tile_rows(4, &args, q, k, v, out, lse, mask, key_mask, bias, lengths,
-                    starts, slopes, sinks, part, local_memory, g, r0, rows);
-  else
-    split_tile_rows(SPLIT_ROWS, &args, q, k, v, out, lse, mask, key_mask, bias,
-                    lengths, starts, slopes, sinks, part, local_memory, g, r0,
-                    rows);
 }
 
 __kernel void attn_merge_tile(ATTN_PARAMS) {

@@ -3,18 +3,18 @@
  *     C[b,h,m,n] = alpha * sum_k A[b,h,m,k] B[b,h/b_group,n,k] + bias[n]
  *
  * Contract
- *   group   MM_M rows x MM_N columns of C: gx = column block, gy = row block,
- *           gz = batch * heads + head
- *   memory  CLT_MATMUL_LOCAL(BM) floats of local memory
+ *   group   MM_M rows x A->panels panels of MM_N columns of C: gx = panels, gy =
+ *           rows, gz = batch * heads + head
+ *   memory  CLT_MATMUL_LOCAL(BM, panels) floats of local memory
  *   layout  any strides and float types; operands are copied, converted and
  *           transposed into local memory MM_K at a time, C collects there too
  *
- *                  B panel [MM_K][64]       A register tile is ROW_STEP rows x
- *                 +-------------------+     MR vectors: each step of k loads MR
- *   A [96][MM_K]  |                   |     vectors of the panel and broadcasts
- *   +-----------+ +-------------------+     ROW_STEP numbers of A.
- *   |           | |   C  [96][64]     |
- *   +-----------+ +-------------------+ */
+ *                   B panel [MM_K][64]       A register tile is ROW_STEP rows x
+ *                  +-------------------+     MR vectors: each step of k loads MR
+ *   A [192][MM_K]  |                   |     vectors of the panel and broadcasts
+ *   +-----------+  +-------------------+     ROW_STEP numbers of A. Copying A
+ *   |           |  |   C  [192][64]    |     pays for several panels, copying a
+ *   +-----------+  +-------------------+     panel for all 192 rows. */
 #ifndef CLT_MATMUL_H
 #define CLT_MATMUL_H
 #include "dot.h"
@@ -74,11 +74,13 @@ COLD int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
       const int n = MIN_OF(LANES, depth - x0);
       vf a[LANES];
       for (int r = 0; r < LANES; r++) {
-        a[r] = n0 + r < cols ? load_n(b,
-                                      at + (n0 + r) * A->b.s[2] +
-                                          x0 * A->b.s[3],
-                                      A->b.s[3], n, A->b_dtype)
-                             : VSPLAT(0.0f);
+        const clt_i64 from = at + (n0 + r) * A->b.s[2] + x0 * A->b.s[3];
+        if (n0 + r >= cols)
+          a[r] = VSPLAT(0.0f);
+        else if (n == LANES && A->b.s[3] == 1)
+          a[r] = load_v(b, from, A->b_dtype);
+        else
+          a[r] = load_n(b, from, A->b.s[3], n, A->b_dtype);
         bad |= (a[r] - a[r]) != 0.0f;
       }
       transpose(a);
@@ -100,7 +102,35 @@ COLD void matmul_skinny(const clt_matmul_args *A, GLOBAL const float *a,
       dot_up_to_8(rows, xs, MM_SKINNY_K, b,
                   b_at + n * A->b.s[2] + x0 * A->b.s[3], A->b.s[3], depth,
                   A->b_dtype, sums);
-      for (int r = 0; r < rows; r++) c[r * MM_N + n] += sums[r];
+      LOCAL float *to = c + n / MM_N * (MM_M * MM_N) + n % MM_N;
+      for (int r = 0; r < rows; r++) to[r * MM_N] += sums[r];
+    }
+  }
+}
+
+/* c += A rows [rows, k] x the columns of one panel after the other. */
+INLINE void matmul_tiles(const clt_matmul_args *A, GLOBAL const float *a,
+                         clt_i64 a_at, GLOBAL const float *b, clt_i64 b_at,
+                         int rows, int cols, LOCAL float *as,
+                         LOCAL float *panel, LOCAL float *cs) {
+  const int padded = CLT_PAD(rows, ROW_STEP);
+  for (int x0 = 0; x0 < A->k; x0 += MM_K) {
+    const int depth = MIN_OF(MM_K, A->k - x0);
+    copy_block(as, MM_K, a, a_at + x0 * A->a.s[3], A->a.s[2], A->a.s[3], rows,
+               depth, padded, depth, A->a_dtype);
+    for (int n0 = 0; n0 < cols; n0 += MM_N) {
+      const int width = MIN_OF(MM_N, cols - n0);
+      LOCAL float *c = cs + n0 * MM_M;
+      const int bad =
+          matmul_panel(A, b, b_at + n0 * A->b.s[2] + x0 * A->b.s[3], width,
+                       depth, panel);
+      if (bad && A->skip_zero)
+        for (int r = 0; r < rows; r++)
+          matmul_guarded(as + r * MM_K, panel, depth, c + r * MM_N);
+      else
+        for (int n = 0; n < width; n += MM_R * LANES)
+          for (int r = 0; r < rows; r += ROW_STEP)
+            matmul_tile(as + r * MM_K, panel + n, depth, c + r * MM_N + n);
     }
   }
 }
@@ -110,47 +140,39 @@ INLINE void matmul_group(const clt_matmul_args *A, GLOBAL const float *a,
                          GLOBAL const float *bias, LOCAL float *local_memory,
                          int gx, int gy, int gz) {
   const int batch = gz / A->heads, head = gz % A->heads;
-  const int n0 = gx * MM_N, cols = MIN_OF(MM_N, A->n - n0);
+  const int first = gx * A->panels * MM_N;
+  const int cols = MIN_OF(A->panels * MM_N, A->n - first);
   const int m0 = gy * MM_M, rows = MIN_OF(MM_M, A->m - m0);
-  const int padded = CLT_PAD(rows, ROW_STEP);
   const clt_i64 a_at = A->a.offset + batch * A->a.s[0] + head * A->a.s[1] +
                        m0 * A->a.s[2];
   const clt_i64 b_at = A->b.offset + batch * A->b.s[0] +
-                       (head / A->b_group) * A->b.s[1] + n0 * A->b.s[2];
+                       (head / A->b_group) * A->b.s[1] + first * A->b.s[2];
   const clt_i64 c_at = A->c.offset + batch * A->c.s[0] + head * A->c.s[1] +
-                       m0 * A->c.s[2] + n0 * A->c.s[3];
-  LOCAL float *panel = local_memory;      /* [MM_K][MM_N] */
-  LOCAL float *as = panel + MM_K * MM_N;  /* [MM_M][MM_K] */
-  LOCAL float *cs = as + MM_M * MM_K;     /* [MM_M][MM_N] */
+                       m0 * A->c.s[2] + first * A->c.s[3];
+  LOCAL float *panel = local_memory;     /* [MM_K][MM_N]         */
+  LOCAL float *as = panel + MM_K * MM_N; /* [MM_M][MM_K]         */
+  LOCAL float *cs = as + MM_M * MM_K;    /* [panels][MM_M][MM_N] */
 
-  for (int x = 0; x < padded * MM_N; x += LANES) VSTORE(VSPLAT(0.0f), cs + x);
+  for (int n0 = 0; n0 < cols; n0 += MM_N)
+    for (int x = 0; x < CLT_PAD(rows, ROW_STEP) * MM_N; x += LANES)
+      VSTORE(VSPLAT(0.0f), cs + n0 * MM_M + x);
   if (A->m <= MM_SKINNY && A->b.s[3] == 1 && !A->skip_zero)
     matmul_skinny(A, a, a_at, b, b_at, rows, cols, as, cs);
   else
-    for (int x0 = 0; x0 < A->k; x0 += MM_K) {
-      const int depth = MIN_OF(MM_K, A->k - x0);
-      const int bad = matmul_panel(A, b, b_at + x0 * A->b.s[3], cols, depth,
-                                   panel);
-      copy_block(as, MM_K, a, a_at + x0 * A->a.s[3], A->a.s[2], A->a.s[3],
-                 rows, depth, padded, depth, A->a_dtype);
-      if (bad && A->skip_zero)
-        for (int r = 0; r < rows; r++)
-          matmul_guarded(as + r * MM_K, panel, depth, cs + r * MM_N);
-      else
-        for (int n = 0; n < cols; n += MM_R * LANES)
-          for (int r = 0; r < rows; r += ROW_STEP)
-            matmul_tile(as + r * MM_K, panel + n, depth, cs + r * MM_N + n);
-    }
+    matmul_tiles(A, a, a_at, b, b_at, rows, cols, as, panel, cs);
 
   for (int n = 0; n < cols; n += LANES) {
+    LOCAL const float *from = cs + n / MM_N * (MM_M * MM_N) + n % MM_N;
     const int w = MIN_OF(LANES, cols - n);
     vf add = A->bias_dtype
-                 ? load_n(bias, A->bias.offset + (n0 + n) * A->bias.s,
+                 ? load_n(bias, A->bias.offset + (first + n) * A->bias.s,
                           A->bias.s, w, A->bias_dtype)
                  : VSPLAT(0.0f);
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
+      vf x = VFMA(VLOAD(from + r * MM_N), VSPLAT(A->alpha), add);
       store_n(c, c_at + r * A->c.s[2] + n * A->c.s[3], A->c.s[3], w,
-              A->c_dtype, VFMA(VLOAD(cs + r * MM_N + n), VSPLAT(A->alpha), add));
+              A->c_dtype, x);
+    }
   }
 }
 

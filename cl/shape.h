@@ -35,16 +35,17 @@
 /* Unfused softmax: rows of a group. */
 #define SOFTMAX_ROWS 4
 
-/* Matmul: MM_M x MM_N results a group, MM_K at a time; few rows (up to
- * MM_SKINNY) are dotted MM_SKINNY_K at a time instead. */
+/* Matmul: MM_M rows x up to MM_PANELS panels of MM_N columns a group, MM_K deep
+ * at a time; few rows (up to MM_SKINNY) are dotted MM_SKINNY_K at a time. */
 #define MM_N 64
 #define MM_SKINNY 8
-#define MM_M_OF(bm) ((bm) >= 32 ? 96 : 24)
+#define MM_M_OF(bm) ((bm) >= 32 ? 192 : 24)
 #define MM_K_OF(bm) ((bm) >= 32 ? 256 : 32)
-#define MM_SKINNY_K_OF(bm) ((bm) >= 32 ? 2048 : 64)  /* 8 rows fit in A's */
-#define CLT_MATMUL_LOCAL(bm)                                                   \
+#define MM_PANELS_OF(bm) ((bm) >= 32 ? 4 : 1)
+#define MM_SKINNY_K_OF(bm) ((bm) >= 32 ? 2048 : 64) /* 8 rows fit in A's place */
+#define CLT_MATMUL_LOCAL(bm, panels)                                           \
   ((size_t)MM_K_OF(bm) * MM_N + (size_t)MM_M_OF(bm) * MM_K_OF(bm) +            \
-   (size_t)MM_M_OF(bm) * MM_N)
+   (size_t)MM_M_OF(bm) * MM_N * (size_t)(panels))
 
 /* Kernels for GPUs (*_tile): a group is TILE_X x height work-items, height 16,
  * 8 or 4 as the device allows; each keeps a register tile of TILE_R x TILE_R

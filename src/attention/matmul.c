@@ -103,20 +103,36 @@ static clt_step *add_tile(clt_work *work, const clt_matmul_args *args) {
   return step;
 }
 
+/* A step of the kernel whose lanes are columns. */
+static clt_step *add_lanes(clt_work *work, const clt_matmul_args *args) {
+  const clt_device *device = work->device;
+  const int bm = device->ops->block_rows(device->impl);
+  const size_t gy = clt_ceil_div((size_t)args->m, (size_t)MM_M_OF(bm));
+  const size_t gz = (size_t)args->batch * (size_t)args->heads;
+  const size_t panels = clt_ceil_div((size_t)args->n, MM_N);
+  clattn_device_info info;
+  device->ops->device_info(device->impl, &info);
+  /* Several panels a group as long as that leaves groups for every core. */
+  clt_matmul_args a = *args;
+  a.panels = MM_PANELS_OF(bm);
+  while (a.panels > 1 && clt_ceil_div(panels, (size_t)a.panels) * gy * gz <
+                             4 * (size_t)info.compute_units)
+    a.panels /= 2;
+  return clt_work_add(work, CLT_K_MATMUL, &a,
+                      clt_ceil_div(panels, (size_t)a.panels), gy, gz,
+                      CLT_MATMUL_LOCAL(bm, a.panels) * sizeof(float));
+}
+
 void clt_matmul_add(clt_work *work, clt_kernel kernel,
                     const clt_matmul_args *args, clt_ref a, clt_ref b,
                     clt_ref c, clt_ref bias) {
-  const int bm = work->device->ops->block_rows(work->device->impl);
   clt_step *step;
   if (kernel == CLT_K_MATMUL_BLAS)
     step = clt_work_add(work, kernel, args, 1, 1, 1, 16);
   else if (kernel == CLT_K_MATMUL_TILE)
     step = add_tile(work, args);
   else
-    step = clt_work_add(work, kernel, args, clt_ceil_div((size_t)args->n, MM_N),
-                        clt_ceil_div((size_t)args->m, (size_t)MM_M_OF(bm)),
-                        (size_t)args->batch * (size_t)args->heads,
-                        CLT_MATMUL_LOCAL(bm) * sizeof(float));
+    step = add_lanes(work, args);
   if (!step) return;
   step->n_buffers = 4;
   step->buffers[0] = a;
