@@ -93,8 +93,10 @@ static void compare(side *own, side *blas, int device, int64_t m, int64_t n,
   float *w = malloc((size_t)(n * k) * sizeof *w);
   float *y = malloc((size_t)(m * n) * sizeof *y);
   if (!x || !w || !y) exit(1);
-  for (int64_t i = 0; i < m * k; i++) x[i] = (float)(rand() % 2001 - 1000) / 999;
-  for (int64_t i = 0; i < n * k; i++) w[i] = (float)(rand() % 2001 - 1000) / 999;
+  for (int64_t i = 0; i < m * k; i++)
+    x[i] = (float)(rand() % 2001 - 1000) / 999;
+  for (int64_t i = 0; i < n * k; i++)
+    w[i] = (float)(rand() % 2001 - 1000) / 999;
   side *const sides[2] = {own, blas};
   double t[2][REPEATS];
   for (int s = 0; s < 2; s++) {
@@ -114,10 +116,11 @@ static void compare(side *own, side *blas, int device, int64_t m, int64_t n,
   }
   const double flops = 2.0 * (double)m * (double)n * (double)k;
   const double a = t[0][REPEATS / 2], b = t[1][REPEATS / 2];
-  printf("%5lld x %5lld x %5lld   own %8.3f ms %6.1f GFLOP/s   blas %8.3f ms "
-         "%6.1f GFLOP/s   blas/own %.2f\n",
-         (long long)m, (long long)n, (long long)k, a * 1e3, flops / a * 1e-9,
-         b * 1e3, flops / b * 1e-9, b / a);
+  printf(
+      "%5lld x %5lld x %5lld   own %8.3f ms %6.1f GFLOP/s   blas %8.3f ms "
+      "%6.1f GFLOP/s   blas/own %.2f\n",
+      (long long)m, (long long)n, (long long)k, a * 1e3, flops / a * 1e-9,
+      b * 1e3, flops / b * 1e-9, b / a);
   fflush(stdout);
   free(x);
   free(w);
@@ -126,9 +129,9 @@ static void compare(side *own, side *blas, int device, int64_t m, int64_t n,
 
 int main(int argc, char **argv) {
   static const int64_t shapes[][3] = {
-      {1, 768, 768},     {8, 768, 768},      {128, 768, 768},
-      {512, 768, 768},   {2048, 768, 768},   {2048, 3072, 768},
-      {512, 512, 512},   {1024, 1024, 1024}, {1, 4096, 4096}};
+      {1, 768, 768},   {8, 768, 768},      {128, 768, 768},
+      {512, 768, 768}, {2048, 768, 768},   {2048, 3072, 768},
+      {512, 512, 512}, {1024, 1024, 1024}, {1, 4096, 4096}};
   const char *device = argc > 1 ? argv[1] : "cpu";
   side own = {0}, blas = {0};
   int index = 0;

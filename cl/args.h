@@ -11,7 +11,7 @@ typedef long clt_i64;
 typedef int clt_i32;
 typedef float clt_f32;
 #else
-#include <stdint.h>
+#  include <stdint.h>
 typedef int64_t clt_i64;
 typedef int32_t clt_i32;
 typedef float clt_f32;
@@ -45,32 +45,36 @@ typedef struct clt_view1 {
 /* One attention problem, for every attention kernel. Scores are kept in units
  * of log 2: s2 = score * log2(e) / temperature, so that P = exp2(s2 - max). */
 typedef struct clt_attn_args {
-  clt_view q, k, v, out;   /* [B,Hq,Sq,D] [B,Hk,Skv,D] [B,Hk,Skv,Dv] [B,Hq,Sq,Dv] */
-  clt_view lse;            /* [B,Hq,Sq,1] F32                                    */
-  clt_view weights;        /* [B,Hq,Sq,Skv], or [B,1,Sq,Skv] averaged            */
-  clt_view mask, key_mask, bias; /* broadcast to [B,Hq,Sq,Skv]                   */
-  clt_view1 lengths, starts;     /* [B]                                          */
-  clt_view1 slopes, sinks;       /* [Hq]                                         */
-  clt_i64 part;            /* element offset of this kernel's fp32 scratch       */
-  clt_i64 average;         /* same, of the averaged weights [Sq,Skv]             */
-  clt_i32 batch, q_heads, kv_heads, group; /* group = q_heads / kv_heads         */
+  clt_view q, k, v,
+      out;          /* [B,Hq,Sq,D] [B,Hk,Skv,D] [B,Hk,Skv,Dv] [B,Hq,Sq,Dv] */
+  clt_view lse;     /* [B,Hq,Sq,1] F32                                    */
+  clt_view weights; /* [B,Hq,Sq,Skv], or [B,1,Sq,Skv] averaged            */
+  clt_view mask, key_mask,
+      bias;                  /* broadcast to [B,Hq,Sq,Skv]                   */
+  clt_view1 lengths, starts; /* [B]                                          */
+  clt_view1 slopes, sinks;   /* [Hq]                                         */
+  clt_i64 part;    /* element offset of this kernel's fp32 scratch       */
+  clt_i64 average; /* same, of the averaged weights [Sq,Skv]             */
+  clt_i32 batch, q_heads, kv_heads,
+      group; /* group = q_heads / kv_heads         */
   clt_i32 q_len, kv_len, qk_dim, v_dim;
-  clt_i32 dtype;           /* of q, k, v, out                                    */
-  clt_i32 bias_dtype, weights_dtype, lengths_dtype, starts_dtype; /* 0: absent   */
+  clt_i32 dtype; /* of q, k, v, out                                    */
+  clt_i32 bias_dtype, weights_dtype, lengths_dtype,
+      starts_dtype; /* 0: absent   */
   clt_i32 has_mask, has_key_mask, has_slopes, has_sinks, has_lse;
-  clt_i32 true_hides;      /* mask polarity                                      */
+  clt_i32 true_hides; /* mask polarity                                      */
   clt_i32 causal;
-  clt_i32 left, right;     /* window, or CLT_UNLIMITED                           */
-  clt_i32 q_start;         /* or CLT_AT_END; starts wins                         */
+  clt_i32 left, right; /* window, or CLT_UNLIMITED                           */
+  clt_i32 q_start;     /* or CLT_AT_END; starts wins                         */
   clt_i32 average_weights, weights_stage;
-  clt_i32 n_splits, split_len;        /* split-KV: keys of split s are           */
-                                      /* s*split_len .. (s+1)*split_len          */
-  clt_i32 batch_first, head_first;    /* unfused: the chunk [batch_count,        */
-  clt_i32 batch_count, head_count;    /* head_count, Sq, Skv] that part holds    */
-  clt_f32 scale;           /* natural units, as the user gave it                 */
-  clt_f32 scale2;          /* what Q is multiplied with: scale * unit            */
-  clt_f32 softcap2;        /* softcap * unit; 0: none                            */
-  clt_f32 unit;            /* log2(e) / temperature                              */
+  clt_i32 n_splits, split_len;     /* split-KV: keys of split s are           */
+                                   /* s*split_len .. (s+1)*split_len          */
+  clt_i32 batch_first, head_first; /* unfused: the chunk [batch_count,        */
+  clt_i32 batch_count, head_count; /* head_count, Sq, Skv] that part holds    */
+  clt_f32 scale;    /* natural units, as the user gave it                 */
+  clt_f32 scale2;   /* what Q is multiplied with: scale * unit            */
+  clt_f32 softcap2; /* softcap * unit; 0: none                            */
+  clt_f32 unit;     /* log2(e) / temperature                              */
   clt_i32 reserved;
 } clt_attn_args;
 
@@ -81,10 +85,12 @@ typedef struct clt_matmul_args {
   clt_view1 bias;
   clt_i32 batch, heads, b_group;
   clt_i32 m, n, k;
-  clt_i32 a_dtype, b_dtype, c_dtype, bias_dtype; /* bias_dtype 0: none          */
-  clt_i32 skip_zero; /* terms with A = 0 contribute nothing, even 0 * NaN       */
+  clt_i32 a_dtype, b_dtype, c_dtype,
+      bias_dtype; /* bias_dtype 0: none          */
+  clt_i32
+      skip_zero; /* terms with A = 0 contribute nothing, even 0 * NaN       */
   clt_f32 alpha;
-  clt_i32 panels;    /* of MM_N columns a group works off (matmul.h)            */
+  clt_i32 panels; /* of MM_N columns a group works off (matmul.h)            */
   clt_i32 reserved;
 } clt_matmul_args;
 
@@ -92,9 +98,10 @@ typedef struct clt_matmul_args {
  * Row: ids[b,s] clamped to 0..n_rows-1, else position_start + s, else s. */
 typedef struct clt_rotary_args {
   clt_view x, out, cos, sin;
-  clt_view ids;            /* s[2] batch, s[3] token                            */
+  clt_view ids; /* s[2] batch, s[3] token                            */
   clt_i32 batch, heads, rows, dim, rotary_dim, n_rows;
-  clt_i32 x_dtype, out_dtype, table_dtype, ids_dtype; /* ids_dtype 0: none      */
+  clt_i32 x_dtype, out_dtype, table_dtype,
+      ids_dtype; /* ids_dtype 0: none      */
   clt_i32 position_start, interleaved;
 } clt_rotary_args;
 

@@ -30,32 +30,41 @@
  * registers of 16-lane machines, 4 x 2 in the 16 of the others. */
 #define KEY_STEP 4
 #if BM % (4 * LANES) == 0 && LANES >= 16
-#define MR 4
+#  define MR 4
 #elif BM % (2 * LANES) == 0
-#define MR 2
+#  define MR 2
 #else
-#define MR 1
+#  define MR 1
 #endif
-#define STRIP (MR * LANES)    /* queries of a register tile */
-#define NV (BM / LANES)       /* vectors of a row of BM queries */
+#define STRIP (MR * LANES) /* queries of a register tile */
+#define NV (BM / LANES)    /* vectors of a row of BM queries */
 
 /* s[i][q] = sum_x k[i][x] qt[x][q] for KEY_STEP keys and STRIP queries; mx is
  * raised to the largest. */
 INLINE void fused_qk_tile(LOCAL const float *k, int ld, LOCAL const float *qt,
                           int dim, LOCAL float *s, vf *mx) {
   vf c[KEY_STEP][MR];
-  UNROLL for (int i = 0; i < KEY_STEP; i++)
-    UNROLL for (int j = 0; j < MR; j++) c[i][j] = VSPLAT(0.0f);
-  NOUNROLL for (int x = 0; x < dim; x++) {
+  UNROLL
+  for (int i = 0; i < KEY_STEP; i++) {
+    UNROLL
+    for (int j = 0; j < MR; j++) c[i][j] = VSPLAT(0.0f);
+  }
+  NOUNROLL
+  for (int x = 0; x < dim; x++) {
     vf q[MR];
-    UNROLL for (int j = 0; j < MR; j++) q[j] = VLOAD(qt + x * BM + j * LANES);
-    UNROLL for (int i = 0; i < KEY_STEP; i++) {
+    UNROLL
+    for (int j = 0; j < MR; j++) q[j] = VLOAD(qt + x * BM + j * LANES);
+    UNROLL
+    for (int i = 0; i < KEY_STEP; i++) {
       vf b = VSPLAT(k[i * ld + x]);
-      UNROLL for (int j = 0; j < MR; j++) c[i][j] = VFMA(b, q[j], c[i][j]);
+      UNROLL
+      for (int j = 0; j < MR; j++) c[i][j] = VFMA(b, q[j], c[i][j]);
     }
   }
-  UNROLL for (int j = 0; j < MR; j++) {
-    UNROLL for (int i = 0; i < KEY_STEP; i++) {
+  UNROLL
+  for (int j = 0; j < MR; j++) {
+    UNROLL
+    for (int i = 0; i < KEY_STEP; i++) {
       VSTORE(c[i][j], s + i * BM + j * LANES);
       mx[j] = VMAX(mx[j], c[i][j]);
     }
@@ -67,25 +76,35 @@ INLINE void fused_qk_tile(LOCAL const float *k, int ld, LOCAL const float *qt,
 INLINE void fused_pv_tile(LOCAL const float *v, int ld, LOCAL const float *p,
                           int keys, LOCAL float *ot, const vf *alpha) {
   vf c[D_STEP][MR];
-  UNROLL for (int i = 0; i < D_STEP; i++)
-    UNROLL for (int j = 0; j < MR; j++)
+  UNROLL
+  for (int i = 0; i < D_STEP; i++) {
+    UNROLL
+    for (int j = 0; j < MR; j++)
       c[i][j] = VLOAD(ot + i * BM + j * LANES) * alpha[j];
-  NOUNROLL for (int t = 0; t < keys; t++) {
+  }
+  NOUNROLL
+  for (int t = 0; t < keys; t++) {
     vf w[MR];
-    UNROLL for (int j = 0; j < MR; j++) w[j] = VLOAD(p + t * BM + j * LANES);
-    UNROLL for (int i = 0; i < D_STEP; i++) {
+    UNROLL
+    for (int j = 0; j < MR; j++) w[j] = VLOAD(p + t * BM + j * LANES);
+    UNROLL
+    for (int i = 0; i < D_STEP; i++) {
       vf b = VSPLAT(v[t * ld + i]);
-      UNROLL for (int j = 0; j < MR; j++) c[i][j] = VFMA(b, w[j], c[i][j]);
+      UNROLL
+      for (int j = 0; j < MR; j++) c[i][j] = VFMA(b, w[j], c[i][j]);
     }
   }
-  UNROLL for (int i = 0; i < D_STEP; i++)
-    UNROLL for (int j = 0; j < MR; j++) VSTORE(c[i][j], ot + i * BM + j * LANES);
+  UNROLL
+  for (int i = 0; i < D_STEP; i++) {
+    UNROLL
+    for (int j = 0; j < MR; j++) VSTORE(c[i][j], ot + i * BM + j * LANES);
+  }
 }
 
 /* The same for values that hold NaN or Inf and are hidden from some rows: terms
  * with p = 0 are left out, for 0 * NaN must not reach them. */
 COLD void fused_pv_guarded(LOCAL const float *v, int ld, LOCAL const float *p,
-                             int keys, LOCAL float *ot, vf alpha) {
+                           int keys, LOCAL float *ot, vf alpha) {
   for (int i = 0; i < D_STEP; i++) {
     vf c = VLOAD(ot + i * BM) * alpha;
     for (int t = 0; t < keys; t++) {
@@ -98,20 +117,20 @@ COLD void fused_pv_guarded(LOCAL const float *v, int ld, LOCAL const float *p,
 
 /* to[x][r] = scale * rows r < rows of a [rows, cols] array; other rows are 0. */
 COLD void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
-                                  clt_i64 offset, clt_i64 row_stride,
-                                  clt_i64 col_stride, int rows, int cols,
-                                  int dtype, float scale) {
+                                clt_i64 offset, clt_i64 row_stride,
+                                clt_i64 col_stride, int rows, int cols,
+                                int dtype, float scale) {
   for (int r0 = 0; r0 < BM; r0 += LANES)
     for (int x0 = 0; x0 < cols; x0 += LANES) {
       int n = MIN_OF(LANES, cols - x0);
       vf a[LANES];
       for (int r = 0; r < LANES; r++)
-        a[r] = r0 + r < rows
-                   ? load_n(src,
-                            offset + (r0 + r) * row_stride + x0 * col_stride,
-                            col_stride, n, dtype) *
-                         scale
-                   : VSPLAT(0.0f);
+        a[r] =
+            r0 + r < rows
+                ? load_n(src, offset + (r0 + r) * row_stride + x0 * col_stride,
+                         col_stride, n, dtype) *
+                      scale
+                : VSPLAT(0.0f);
       transpose(a);
       for (int x = 0; x < n; x++) VSTORE(a[x], to + (x0 + x) * BM + r0);
     }
@@ -119,8 +138,8 @@ COLD void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
 
 /* Rules of a boundary block, on S^T [keys][BM]. Positions p0.., keys j0.. */
 COLD void fused_rules(const clt_attn_args *A, LOCAL float *s,
-                        LOCAL const float *tile, int masked, int whole,
-                        int kv_length, int keys, int p0, int j0, float slope) {
+                      LOCAL const float *tile, int masked, int whole,
+                      int kv_length, int keys, int p0, int j0, float slope) {
   for (int t = 0; t < keys; t++) {
     vi j = VSPLAT_I(j0 + t);
     for (int v = 0; v < NV; v++) {
@@ -137,11 +156,10 @@ COLD void fused_rules(const clt_attn_args *A, LOCAL float *s,
 }
 
 /* tile[t][q] = mask_bias of queries i0.. and keys j0.., transposed. */
-COLD void fused_mask_tile(const clt_attn_args *A,
-                            GLOBAL const clt_u8 *mask,
-                            GLOBAL const clt_u8 *key_mask,
-                            GLOBAL const float *bias, LOCAL float *tile, int b,
-                            int h, int i0, int rows, int j0, int keys) {
+COLD void fused_mask_tile(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
+                          GLOBAL const clt_u8 *key_mask,
+                          GLOBAL const float *bias, LOCAL float *tile, int b,
+                          int h, int i0, int rows, int j0, int keys) {
   for (int r0 = 0; r0 < BM; r0 += LANES)
     for (int t0 = 0; t0 < keys; t0 += LANES) {
       vf a[LANES];
@@ -173,16 +191,15 @@ INLINE void attn_fused_group(
   const float slope = score_slope(A, slopes, h);
   const int masked = has_mask_bias(A);
 
-  LOCAL float *qt = local_memory;         /* [D][BM]        */
-  LOCAL float *ot = qt + D * BM;          /* [Dp][BM]       */
-  LOCAL float *s = ot + Dp * BM;          /* [BN][BM]       */
-  LOCAL float *kv = s + BN * BM;          /* [BN][D or Dp]  */
+  LOCAL float *qt = local_memory;              /* [D][BM]        */
+  LOCAL float *ot = qt + D * BM;               /* [Dp][BM]       */
+  LOCAL float *s = ot + Dp * BM;               /* [BN][BM]       */
+  LOCAL float *kv = s + BN * BM;               /* [BN][D or Dp]  */
   LOCAL float *tile = kv + BN * MAX_OF(D, Dp); /* [BN][BM] if masked */
 
-  fused_load_transposed(qt, q,
-                        A->q.offset + b * A->q.s[0] + h * A->q.s[1] +
-                            i0 * A->q.s[2],
-                        A->q.s[2], A->q.s[3], rows, D, A->dtype, A->scale2);
+  fused_load_transposed(
+      qt, q, A->q.offset + b * A->q.s[0] + h * A->q.s[1] + i0 * A->q.s[2],
+      A->q.s[2], A->q.s[3], rows, D, A->dtype, A->scale2);
   for (int x = 0; x < Dp * BM; x += LANES) VSTORE(VSPLAT(0.0f), ot + x);
 
   const float sink = score_sink(A, sinks, h);
@@ -196,20 +213,19 @@ INLINE void attn_fused_group(
   score_range(A, kv_length, p0, p0 + rows - 1, &lo, &hi);
   for (int j0 = lo; j0 < hi; j0 += BN) {
     const int keys = MIN_OF(BN, hi - j0);
-    const int whole = score_whole(A, kv_length, p0, p0 + rows - 1, j0,
-                                  j0 + keys - 1);
+    const int whole =
+        score_whole(A, kv_length, p0, p0 + rows - 1, j0, j0 + keys - 1);
     const int ruled = masked || !whole || A->softcap2 > 0.0f || A->has_slopes;
 
-    copy_block(kv, D, k,
-               A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2],
-               A->k.s[2], A->k.s[3], keys, D, CLT_PAD(keys, KEY_STEP), D,
-               A->dtype);
+    copy_block(
+        kv, D, k, A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2],
+        A->k.s[2], A->k.s[3], keys, D, CLT_PAD(keys, KEY_STEP), D, A->dtype);
     vf mx[NV];
     for (int i = 0; i < NV; i++) mx[i] = m[i];
     for (int t = 0; t < keys; t += KEY_STEP)
       for (int i = 0; i < NV; i += MR)
-        fused_qk_tile(kv + t * D, D, qt + i * LANES, D,
-                      s + t * BM + i * LANES, mx + i);
+        fused_qk_tile(kv + t * D, D, qt + i * LANES, D, s + t * BM + i * LANES,
+                      mx + i);
 
     /* The maximum above is wrong where a rule changes scores, and where the
      * padding rows of the last tile (score 0) took part. */
@@ -241,8 +257,7 @@ INLINE void attn_fused_group(
     }
 
     const int bad = copy_block(
-        kv, Dp, v,
-        A->v.offset + b * A->v.s[0] + g * A->v.s[1] + j0 * A->v.s[2],
+        kv, Dp, v, A->v.offset + b * A->v.s[0] + g * A->v.s[1] + j0 * A->v.s[2],
         A->v.s[2], A->v.s[3], keys, Dv, keys, Dp, A->dtype);
     if (bad && (masked || !whole)) {
       for (int x = 0; x < Dp; x += D_STEP)
@@ -258,8 +273,8 @@ INLINE void attn_fused_group(
   }
 
   /* O = O^T / sum, back in the caller's order. */
-  const clt_i64 out_at = A->out.offset + b * A->out.s[0] + h * A->out.s[1] +
-                         i0 * A->out.s[2];
+  const clt_i64 out_at =
+      A->out.offset + b * A->out.s[0] + h * A->out.s[1] + i0 * A->out.s[2];
   for (int i = 0; i < NV; i++) {
     float m_of[LANES], sum_of[LANES], inverse[LANES];
     VSTORE(m[i], m_of);

@@ -30,7 +30,7 @@
 #include "attn_params.h"
 #include "tile.h"
 
-#define SLICES (FUSED_TILE_DV / TILE_N)
+#define SLICES 2 /* of TILE_N columns in FUSED_TILE_DV */
 
 __kernel void attn_fused_tile(ATTN_PARAMS) {
   const clt_attn_args *A = &args;
@@ -60,11 +60,15 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
 
   float o[SLICES][TILE_R][TILE_R], m[TILE_R], sum[TILE_R];
   const float sink = score_sink(A, sinks, h);
-  UNROLL for (int i = 0; i < TILE_R; i++) {
+  UNROLL
+  for (int i = 0; i < TILE_R; i++) {
     m[i] = sink;
     sum[i] = tx == 0 && sink != MINUS_INF ? 1.0f : 0.0f; /* of its own keys */
-    UNROLL for (int l = 0; l < SLICES; l++)
-        UNROLL for (int j = 0; j < TILE_R; j++) o[l][i][j] = 0.0f;
+    UNROLL
+    for (int l = 0; l < SLICES; l++) {
+      UNROLL
+      for (int j = 0; j < TILE_R; j++) o[l][i][j] = 0.0f;
+    }
   }
 
   int lo, hi;
@@ -76,8 +80,11 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
     const int ruled = masked || !whole || A->softcap2 > 0.0f || A->has_slopes;
 
     float s[TILE_R][TILE_R];
-    UNROLL for (int i = 0; i < TILE_R; i++)
-        UNROLL for (int j = 0; j < TILE_R; j++) s[i][j] = 0.0f;
+    UNROLL
+    for (int i = 0; i < TILE_R; i++) {
+      UNROLL
+      for (int j = 0; j < TILE_R; j++) s[i][j] = 0.0f;
+    }
     const clt_i64 k_at =
         A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2];
     for (int d = 0; d < D; d += TILE_K) {
@@ -87,14 +94,18 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
       tile_load(kt, ldn, k, k_at + d * A->k.s[3], A->k.s[2], A->k.s[3], TILE_N,
                 keys, TILE_K, D - d, A->dtype, 1.0f);
       SYNC;
-      tile_multiply(s, stage + row0, ld, kt + tx, ldn, TILE_K, 0);
+      tile_multiply(s, stage + row0, ld, kt + tx, ldn, MIN_OF(TILE_K, D - d),
+                    0);
     }
 
     /* The rules are long: one copy of them, through local memory. */
     if (ruled) {
-      UNROLL for (int i = 0; i < TILE_R; i++)
-          UNROLL for (int j = 0; j < TILE_R; j++)
-              ps[(tx + TILE_X * j) * ld + row0 + i] = s[i][j];
+      UNROLL
+      for (int i = 0; i < TILE_R; i++) {
+        UNROLL
+        for (int j = 0; j < TILE_R; j++)
+          ps[(tx + TILE_X * j) * ld + row0 + i] = s[i][j];
+      }
       for (int e = 0; e < TILE_R * TILE_R; e++) {
         const int t = tx + TILE_X * (e / TILE_R), r = row0 + e % TILE_R;
         const int i = MIN_OF(r, rows - 1); /* rows past the end: the last */
@@ -103,31 +114,42 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
               tile_score(A, ps[t * ld + r], masked, whole, mask, key_mask, bias,
                          slope, kv_length, b, h, i0 + i, p0 + i, j0 + t);
       }
-      UNROLL for (int i = 0; i < TILE_R; i++)
-          UNROLL for (int j = 0; j < TILE_R; j++) s[i][j] =
-              ps[(tx + TILE_X * j) * ld + row0 + i];
+      UNROLL
+      for (int i = 0; i < TILE_R; i++) {
+        UNROLL
+        for (int j = 0; j < TILE_R; j++)
+          s[i][j] = ps[(tx + TILE_X * j) * ld + row0 + i];
+      }
     }
-    if (keys < TILE_N)
-      UNROLL for (int i = 0; i < TILE_R; i++)
-          UNROLL for (int j = 0; j < TILE_R; j++) s[i][j] =
-              tx + TILE_X * j < keys ? s[i][j] : MINUS_INF;
+    if (keys < TILE_N) {
+      UNROLL
+      for (int i = 0; i < TILE_R; i++) {
+        UNROLL
+        for (int j = 0; j < TILE_R; j++)
+          s[i][j] = tx + TILE_X * j < keys ? s[i][j] : MINUS_INF;
+      }
+    }
 
     /* Maxima over the row, then P and the sums of this work-item's keys. */
-    UNROLL for (int i = 0; i < TILE_R; i++) {
+    UNROLL
+    for (int i = 0; i < TILE_R; i++) {
       float mx = s[i][0];
-      UNROLL for (int j = 1; j < TILE_R; j++) mx = VMAX(mx, s[i][j]);
+      UNROLL
+      for (int j = 1; j < TILE_R; j++) mx = VMAX(mx, s[i][j]);
       red[tx * ld + row0 + i] = mx;
     }
     SYNC;
     float alpha[TILE_R];
-    UNROLL for (int i = 0; i < TILE_R; i++) {
+    UNROLL
+    for (int i = 0; i < TILE_R; i++) {
       float mx = m[i];
       for (int x = 0; x < TILE_X; x++) mx = VMAX(mx, red[x * ld + row0 + i]);
       const float top = finite_max(mx);
       alpha[i] = exp2_v(m[i] - top);
       m[i] = mx;
       float add = 0.0f;
-      UNROLL for (int j = 0; j < TILE_R; j++) {
+      UNROLL
+      for (int j = 0; j < TILE_R; j++) {
         const float p = exp2_v(s[i][j] - top);
         ps[(tx + TILE_X * j) * ld + row0 + i] = p;
         add += p;
@@ -137,12 +159,17 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
 
     const clt_i64 v_at = A->v.offset + b * A->v.s[0] + g * A->v.s[1] +
                          j0 * A->v.s[2] + x0 * A->v.s[3];
-    UNROLL for (int l = 0; l < SLICES; l++) {
-      const int c0 = l * TILE_N;
-      UNROLL for (int i = 0; i < TILE_R; i++)
-          UNROLL for (int j = 0; j < TILE_R; j++) o[l][i][j] *= alpha[i];
-      for (int t = 0; t < keys && c0 < Dv; t += FUSED_TILE_KEYS) {
+    for (int c0 = 0; c0 < MIN_OF(Dv, FUSED_TILE_DV); c0 += TILE_N) {
+      float c[TILE_R][TILE_R];
+      UNROLL
+      for (int i = 0; i < TILE_R; i++) {
+        UNROLL
+        for (int j = 0; j < TILE_R; j++)
+          c[i][j] = alpha[i] * (c0 == 0 ? o[0][i][j] : o[1][i][j]);
+      }
+      for (int t = 0; t < keys; t += FUSED_TILE_KEYS) {
         const int n = MIN_OF(FUSED_TILE_KEYS, keys - t);
+        LOCAL const float *p = ps + t * ld + row0;
         SYNC;
         if (tile_load(stage, ldn, v, v_at + t * A->v.s[2] + c0 * A->v.s[3],
                       A->v.s[3], A->v.s[2], TILE_N, Dv - c0, n, n, A->dtype,
@@ -151,17 +178,25 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
         SYNC;
         /* Values that hold NaN or Inf may be hidden from some rows. */
         if (*bad && (masked || !whole))
-          tile_multiply(o[l], ps + t * ld + row0, ld, stage + tx, ldn, n, 1);
+          tile_multiply(c, p, ld, stage + tx, ldn, n, 1);
         else
-          tile_multiply(o[l], ps + t * ld + row0, ld, stage + tx, ldn, n, 0);
+          tile_multiply(c, p, ld, stage + tx, ldn, n, 0);
+      }
+      UNROLL
+      for (int i = 0; i < TILE_R; i++) UNROLL
+      for (int j = 0; j < TILE_R; j++) {
+        o[0][i][j] = c0 == 0 ? c[i][j] : o[0][i][j];
+        o[1][i][j] = c0 == 0 ? o[1][i][j] : c[i][j];
       }
     }
   }
 
   SYNC;
-  UNROLL for (int i = 0; i < TILE_R; i++) red[tx * ld + row0 + i] = sum[i];
+  UNROLL
+  for (int i = 0; i < TILE_R; i++) red[tx * ld + row0 + i] = sum[i];
   SYNC;
-  UNROLL for (int i = 0; i < TILE_R; i++) {
+  UNROLL
+  for (int i = 0; i < TILE_R; i++) {
     const int r = row0 + i;
     float total = 0.0f;
     for (int x = 0; x < TILE_X; x++) total += red[x * ld + r];
@@ -169,8 +204,9 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
     const clt_i64 at = A->out.offset + b * A->out.s[0] + h * A->out.s[1] +
                        (i0 + r) * A->out.s[2];
     if (r < rows) {
-      UNROLL for (int l = 0; l < SLICES; l++)
-          UNROLL for (int j = 0; j < TILE_R; j++) {
+      UNROLL
+      for (int l = 0; l < SLICES; l++) UNROLL
+      for (int j = 0; j < TILE_R; j++) {
         const int x = l * TILE_N + tx + TILE_X * j;
         if (x < Dv)
           store_s(out, at + (x0 + x) * A->out.s[3], A->dtype,

@@ -34,13 +34,12 @@ INLINE void attn_softmax_group(
   const int masked = has_mask_bias(A), T = A->kv_len;
   const float slope = score_slope(A, slopes, h), natural = 1.0f / A->unit;
   const float sink = score_sink(A, sinks, h);
-  const int stage = A->weights_dtype && !A->average_weights ? A->weights_stage
-                                                            : -1;
-  for (int i = gx * SOFTMAX_ROWS;
-       i < MIN_OF((gx + 1) * SOFTMAX_ROWS, A->q_len); i++) {
-    GLOBAL float *s =
-        part + A->part +
-        (((clt_i64)gz * A->head_count + gy) * A->q_len + i) * T;
+  const int stage =
+      A->weights_dtype && !A->average_weights ? A->weights_stage : -1;
+  for (int i = gx * SOFTMAX_ROWS; i < MIN_OF((gx + 1) * SOFTMAX_ROWS, A->q_len);
+       i++) {
+    GLOBAL float *s = part + A->part +
+                      (((clt_i64)gz * A->head_count + gy) * A->q_len + i) * T;
     const clt_i64 w_at = A->weights.offset + b * A->weights.s[0] +
                          h * A->weights.s[1] + i * A->weights.s[2];
     const clt_i64 w_s = A->weights.s[3];
@@ -87,8 +86,8 @@ INLINE void attn_softmax_group(
         store_n(weights, w_at + t * w_s, w_s, n, A->weights_dtype, e);
     }
     if (A->has_lse)
-      lse[A->lse.offset + b * A->lse.s[0] + h * A->lse.s[1] +
-          i * A->lse.s[2]] = row_lse(m, sum);
+      lse[A->lse.offset + b * A->lse.s[0] + h * A->lse.s[1] + i * A->lse.s[2]] =
+          row_lse(m, sum);
   }
 }
 
@@ -98,11 +97,11 @@ INLINE void attn_average_group(const clt_attn_args *A, GLOBAL float *weights,
   const int begins = A->head_first == 0;
   const int ends = A->head_first + A->head_count == A->q_heads;
   const float scale = 1.0f / (float)A->q_heads;
-  for (int i = gx * SOFTMAX_ROWS;
-       i < MIN_OF((gx + 1) * SOFTMAX_ROWS, A->q_len); i++) {
+  for (int i = gx * SOFTMAX_ROWS; i < MIN_OF((gx + 1) * SOFTMAX_ROWS, A->q_len);
+       i++) {
     GLOBAL float *mean = part + A->average + ((clt_i64)gz * A->q_len + i) * T;
-    const clt_i64 w_at = A->weights.offset + b * A->weights.s[0] +
-                         i * A->weights.s[2];
+    const clt_i64 w_at =
+        A->weights.offset + b * A->weights.s[0] + i * A->weights.s[2];
     for (int t = 0; t < T; t += LANES) {
       const int n = MIN_OF(LANES, T - t);
       vf x = begins ? VSPLAT(0.0f) : load_n(mean, t, 1, n, CLT_F32);

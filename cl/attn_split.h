@@ -21,14 +21,14 @@
 
 /* Stores a row: O scaled and converted, and its log-sum-exp. */
 COLD void split_store(const clt_attn_args *A, GLOBAL float *out,
-                        GLOBAL float *lse, LOCAL const float *o, int b, int h,
-                        int i, float m, float sum) {
+                      GLOBAL float *lse, LOCAL const float *o, int b, int h,
+                      int i, float m, float sum) {
   const clt_i64 at =
       A->out.offset + b * A->out.s[0] + h * A->out.s[1] + i * A->out.s[2];
   const float scale = row_inverse(sum);
   for (int x = 0; x < A->v_dim; x += LANES)
-    store_n(out, at + x * A->out.s[3], A->out.s[3],
-            MIN_OF(LANES, A->v_dim - x), A->dtype, VLOAD(o + x) * scale);
+    store_n(out, at + x * A->out.s[3], A->out.s[3], MIN_OF(LANES, A->v_dim - x),
+            A->dtype, VLOAD(o + x) * scale);
   if (A->has_lse)
     lse[A->lse.offset + b * A->lse.s[0] + h * A->lse.s[1] + i * A->lse.s[2]] =
         row_lse(m, sum);
@@ -40,28 +40,35 @@ INLINE void split_pv(const int ROWS, const int V, LOCAL float *o, int ldo,
                      LOCAL const float *p, GLOBAL const float *v, clt_i64 at,
                      clt_i64 row_stride, int keys, int dtype, int guard) {
   vf c[8][4];
-  UNROLL for (int r = 0; r < ROWS; r++)
-    UNROLL for (int x = 0; x < V; x++) c[r][x] = VLOAD(o + r * ldo + x * LANES);
-  NOUNROLL for (int t = 0; t < keys; t++) {
+  UNROLL
+  for (int r = 0; r < ROWS; r++) {
+    UNROLL
+    for (int x = 0; x < V; x++) c[r][x] = VLOAD(o + r * ldo + x * LANES);
+  }
+  NOUNROLL
+  for (int t = 0; t < keys; t++) {
     vf y[4];
-    UNROLL for (int x = 0; x < V; x++)
+    UNROLL
+    for (int x = 0; x < V; x++)
       y[x] = load_v(v, at + t * row_stride + x * LANES, dtype);
-    UNROLL for (int r = 0; r < ROWS; r++) {
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
       float w = p[r * BN + t];
-      if (!guard || w != 0.0f)
-        UNROLL for (int x = 0; x < V; x++)
-          c[r][x] = VFMA(VSPLAT(w), y[x], c[r][x]);
+      if (!guard || w != 0.0f) UNROLL
+      for (int x = 0; x < V; x++) c[r][x] = VFMA(VSPLAT(w), y[x], c[r][x]);
     }
   }
-  UNROLL for (int r = 0; r < ROWS; r++)
-    UNROLL for (int x = 0; x < V; x++) VSTORE(c[r][x], o + r * ldo + x * LANES);
+  UNROLL
+  for (int r = 0; r < ROWS; r++) {
+    UNROLL
+    for (int x = 0; x < V; x++) VSTORE(c[r][x], o + r * ldo + x * LANES);
+  }
 }
 
 /* The same for whatever split_pv cannot take: a tail, a column stride. */
-COLD void split_pv_tail(int rows, LOCAL float *o, int ldo,
-                          LOCAL const float *p, GLOBAL const float *v,
-                          clt_i64 at, clt_i64 row_stride, clt_i64 col_stride,
-                          int cols, int keys, int dtype) {
+COLD void split_pv_tail(int rows, LOCAL float *o, int ldo, LOCAL const float *p,
+                        GLOBAL const float *v, clt_i64 at, clt_i64 row_stride,
+                        clt_i64 col_stride, int cols, int keys, int dtype) {
   for (int x = 0; x < cols; x += LANES)
     for (int t = 0; t < keys; t++) {
       vf y = load_n(v, at + t * row_stride + x * col_stride, col_stride,
@@ -92,9 +99,9 @@ INLINE void attn_split_group(
   const int q_start = score_q_start(A, starts, b, kv_length);
   const int masked = has_mask_bias(A);
 
-  LOCAL float *qs = local_memory;            /* [SPLIT_ROWS][Dp] */
-  LOCAL float *o = qs + SPLIT_ROWS * Dp;     /* [SPLIT_ROWS][Op] */
-  LOCAL float *s = o + SPLIT_ROWS * Op;      /* [SPLIT_ROWS][BN] */
+  LOCAL float *qs = local_memory;        /* [SPLIT_ROWS][Dp] */
+  LOCAL float *o = qs + SPLIT_ROWS * Dp; /* [SPLIT_ROWS][Op] */
+  LOCAL float *s = o + SPLIT_ROWS * Op;  /* [SPLIT_ROWS][BN] */
 
   /* Rows r0.. : head g*group + r / Sq, query r % Sq. Unused rows are 0. */
   int head[SPLIT_ROWS], row[SPLIT_ROWS];
@@ -109,8 +116,8 @@ INLINE void attn_split_group(
     m[r] = MINUS_INF;
     sum[r] = 0.0f;
     slope[r] = score_slope(A, slopes, head[r]);
-    const clt_i64 from = A->q.offset + b * A->q.s[0] + head[r] * A->q.s[1] +
-                         row[r] * A->q.s[2];
+    const clt_i64 from =
+        A->q.offset + b * A->q.s[0] + head[r] * A->q.s[1] + row[r] * A->q.s[2];
     for (int x = 0; x < Dp; x += LANES)
       VSTORE(r < rows ? load_n(q, from + x * A->q.s[3], A->q.s[3],
                                MIN_OF(LANES, D - x), A->dtype) *
@@ -127,14 +134,14 @@ INLINE void attn_split_group(
   hi = (int)MIN_OF((clt_i64)hi, ((clt_i64)split + 1) * A->split_len);
   for (int j0 = lo; j0 < hi; j0 += BN) {
     const int keys = MIN_OF(BN, hi - j0);
-    const int whole = score_whole(A, kv_length, q_start + first,
-                                  q_start + last, j0, j0 + keys - 1);
+    const int whole = score_whole(A, kv_length, q_start + first, q_start + last,
+                                  j0, j0 + keys - 1);
     const clt_i64 k_at =
         A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2];
     for (int t = 0; t < keys; t++) {
       float sums[SPLIT_ROWS];
-      dot_up_to_8(rows, qs, Dp, k, k_at + t * A->k.s[2], A->k.s[3], D,
-                  A->dtype, sums);
+      dot_up_to_8(rows, qs, Dp, k, k_at + t * A->k.s[2], A->k.s[3], D, A->dtype,
+                  sums);
       for (int r = 0; r < rows; r++) s[r * BN + t] = sums[r];
     }
 
@@ -238,10 +245,10 @@ INLINE void attn_merge_group(const clt_attn_args *A, GLOBAL float *out,
     const float weight = exp2_s(one[Dv] - base);
     sum += weight * one[Dv + 1];
     for (int x = 0; x < Dv; x += LANES)
-      VSTORE(VFMA(VSPLAT(weight),
-                  load_n(one, x, 1, MIN_OF(LANES, Dv - x), CLT_F32),
-                  VLOAD(o + x)),
-             o + x);
+      VSTORE(
+          VFMA(VSPLAT(weight),
+               load_n(one, x, 1, MIN_OF(LANES, Dv - x), CLT_F32), VLOAD(o + x)),
+          o + x);
   }
   split_store(A, out, lse, o, b, h, i, top, sum);
 }

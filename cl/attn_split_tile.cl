@@ -39,18 +39,23 @@ INLINE void split_tile_dots(const int ROWS, float sums[SPLIT_ROWS][TILE_R],
                             LOCAL const float *qs, int D, GLOBAL const float *k,
                             clt_i64 at, clt_i64 row_stride, clt_i64 col_stride,
                             int keys, int dtype) {
-  UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int n = 0; n < TILE_R; n++)
-      sums[r][n] = 0.0f;
+  UNROLL
+  for (int r = 0; r < ROWS; r++) {
+    UNROLL
+    for (int n = 0; n < TILE_R; n++) sums[r][n] = 0.0f;
+  }
   for (int x = ITEM_X; x < D; x += TILE_X) {
     float y[TILE_R];
-    UNROLL for (int n = 0; n < TILE_R; n++) { /* past the end: the last key */
+    UNROLL
+    for (int n = 0; n < TILE_R; n++) { /* past the end: the last key */
       const int t = MIN_OF(ITEM_Y + n * HEIGHT, keys - 1);
       y[n] = load_s(k, at + t * row_stride + x * col_stride, dtype);
     }
-    UNROLL for (int r = 0; r < ROWS; r++) {
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
       const float w = qs[r * D + x];
-      UNROLL for (int n = 0; n < TILE_R; n++) sums[r][n] =
-          VFMA(w, y[n], sums[r][n]);
+      UNROLL
+      for (int n = 0; n < TILE_R; n++) sums[r][n] = VFMA(w, y[n], sums[r][n]);
     }
   }
 }
@@ -63,13 +68,16 @@ INLINE void split_tile_values(const int ROWS, float o[SPLIT_ROWS][TILE_R],
                               GLOBAL const float *v, clt_i64 at,
                               clt_i64 row_stride, clt_i64 col_stride, int keys,
                               int cols, int dtype, int guard) {
-  UNROLL for (int c = 0; c < TILE_R; c++) {
+  UNROLL
+  for (int c = 0; c < TILE_R; c++) {
     const int x = ITEM % TILE_N + c * TILE_N;
     if (x < cols) {
-      UNROLL for (int r = 0; r < ROWS; r++) o[r][c] *= alpha[r];
+      UNROLL
+      for (int r = 0; r < ROWS; r++) o[r][c] *= alpha[r];
       for (int t = ITEM / TILE_N; t < keys; t += ITEMS / TILE_N) {
         const float y = load_s(v, at + t * row_stride + x * col_stride, dtype);
-        UNROLL for (int r = 0; r < ROWS; r++) {
+        UNROLL
+        for (int r = 0; r < ROWS; r++) {
           const float w = p[t * SPLIT_ROWS + r];
           o[r][c] = guard && w == 0.0f ? o[r][c] : VFMA(w, y, o[r][c]);
         }
@@ -154,8 +162,11 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
   SYNC;
 
   float o[SPLIT_ROWS][TILE_R], m = MINUS_INF, sum = 0.0f;
-  UNROLL for (int r = 0; r < SPLIT_ROWS; r++)
-      UNROLL for (int c = 0; c < TILE_R; c++) o[r][c] = 0.0f;
+  UNROLL
+  for (int r = 0; r < SPLIT_ROWS; r++) {
+    UNROLL
+    for (int c = 0; c < TILE_R; c++) o[r][c] = 0.0f;
+  }
 
   int lo, hi;
   score_range(A, kv_length, q_start + first, q_start + last, &lo, &hi);
@@ -171,11 +182,12 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
         A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2], A->k.s[2],
         A->k.s[3], keys, A->dtype);
     for (int r2 = 0; r2 < rows; r2 += 2) {
-      UNROLL for (int r = 0; r < SPLIT_ROWS; r++) /* r must be a constant */
-          if (r >= r2 && r < MIN_OF(r2 + 2, rows))
-              UNROLL for (int n = 0; n < TILE_R; n++)
-                  red[((r - r2) * block + ITEM_Y + n * HEIGHT) * (TILE_X + 1) +
-                      ITEM_X] = sums[r][n];
+      UNROLL
+      for (int r = 0; r < SPLIT_ROWS; r++) /* r must be a constant */
+        if (r >= r2 && r < MIN_OF(r2 + 2, rows)) UNROLL
+      for (int n = 0; n < TILE_R; n++)
+        red[((r - r2) * block + ITEM_Y + n * HEIGHT) * (TILE_X + 1) + ITEM_X] =
+            sums[r][n];
       SYNC;
       const int r = r2 + item / block, t = item % block;
       if (item < 2 * block && r < rows) {
@@ -251,10 +263,11 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
 
   /* The lines' shares of O are added up, two rows at a time. */
   for (int r2 = 0; r2 < rows; r2 += 2) {
-    UNROLL for (int r = 0; r < SPLIT_ROWS;
-                r++) if (r >= r2 && r < MIN_OF(r2 + 2, rows))
-        UNROLL for (int c = 0; c < TILE_R; c++)
-            red[((r - r2) * TILE_R + c) * items + item] = o[r][c];
+    UNROLL
+    for (int r = 0; r < SPLIT_ROWS; r++)
+      if (r >= r2 && r < MIN_OF(r2 + 2, rows)) UNROLL
+    for (int c = 0; c < TILE_R; c++)
+      red[((r - r2) * TILE_R + c) * items + item] = o[r][c];
     SYNC;
     for (int e = item; e < 2 * SPLIT_TILE_DV; e += items) {
       const int r = r2 + e / SPLIT_TILE_DV, x = e % SPLIT_TILE_DV;

@@ -12,20 +12,23 @@ INLINE void dot_rows(const int ROWS, LOCAL const float *a, int ld,
                      GLOBAL const float *w, clt_i64 at, clt_i64 stride, int n,
                      int dtype, float *sums) {
   vf c[8];
-  UNROLL for (int r = 0; r < ROWS; r++) c[r] = VSPLAT(0.0f);
+  UNROLL
+  for (int r = 0; r < ROWS; r++) c[r] = VSPLAT(0.0f);
   int x = 0;
   if (stride == 1)
     for (; x + LANES <= n; x += LANES) {
       vf y = load_v(w, at + x, dtype);
-      UNROLL for (int r = 0; r < ROWS; r++)
+      UNROLL
+      for (int r = 0; r < ROWS; r++)
         c[r] = VFMA(VLOAD(a + r * ld + x), y, c[r]);
     }
   for (; x < n; x += LANES) {
     vf y = load_n(w, at + x * stride, stride, MIN_OF(LANES, n - x), dtype);
-    UNROLL for (int r = 0; r < ROWS; r++)
-      c[r] = VFMA(VLOAD(a + r * ld + x), y, c[r]);
+    UNROLL
+    for (int r = 0; r < ROWS; r++) c[r] = VFMA(VLOAD(a + r * ld + x), y, c[r]);
   }
-  UNROLL for (int r = 0; r < ROWS; r++) sums[r] = vsum(c[r]);
+  UNROLL
+  for (int r = 0; r < ROWS; r++) sums[r] = vsum(c[r]);
 }
 
 /* dot_rows for 1..8 rows; rows up to the next power of two are read. */

@@ -25,35 +25,42 @@
 #define MM_SKINNY_K MM_SKINNY_K_OF(BM)
 #define ROW_STEP 6 /* divides MM_M */
 #if LANES >= 16
-#define MM_R 4
+#  define MM_R 4
 #else
-#define MM_R 2
+#  define MM_R 2
 #endif
 
 /* c[i][n] += sum_k a[i][k] p[k][n] for ROW_STEP rows and MM_R vectors. */
 INLINE void matmul_tile(LOCAL const float *a, LOCAL const float *p, int depth,
                         LOCAL float *c) {
   vf acc[ROW_STEP][MM_R];
-  UNROLL for (int i = 0; i < ROW_STEP; i++)
-    UNROLL for (int j = 0; j < MM_R; j++)
-      acc[i][j] = VLOAD(c + i * MM_N + j * LANES);
-  NOUNROLL for (int x = 0; x < depth; x++) {
+  UNROLL
+  for (int i = 0; i < ROW_STEP; i++) {
+    UNROLL
+    for (int j = 0; j < MM_R; j++) acc[i][j] = VLOAD(c + i * MM_N + j * LANES);
+  }
+  NOUNROLL
+  for (int x = 0; x < depth; x++) {
     vf b[MM_R];
-    UNROLL for (int j = 0; j < MM_R; j++) b[j] = VLOAD(p + x * MM_N + j * LANES);
-    UNROLL for (int i = 0; i < ROW_STEP; i++) {
+    UNROLL
+    for (int j = 0; j < MM_R; j++) b[j] = VLOAD(p + x * MM_N + j * LANES);
+    UNROLL
+    for (int i = 0; i < ROW_STEP; i++) {
       vf y = VSPLAT(a[i * MM_K + x]);
-      UNROLL for (int j = 0; j < MM_R; j++)
-        acc[i][j] = VFMA(y, b[j], acc[i][j]);
+      UNROLL
+      for (int j = 0; j < MM_R; j++) acc[i][j] = VFMA(y, b[j], acc[i][j]);
     }
   }
-  UNROLL for (int i = 0; i < ROW_STEP; i++)
-    UNROLL for (int j = 0; j < MM_R; j++)
-      VSTORE(acc[i][j], c + i * MM_N + j * LANES);
+  UNROLL
+  for (int i = 0; i < ROW_STEP; i++) {
+    UNROLL
+    for (int j = 0; j < MM_R; j++) VSTORE(acc[i][j], c + i * MM_N + j * LANES);
+  }
 }
 
 /* The same where 0 * NaN must count as nothing. */
-COLD void matmul_guarded(LOCAL const float *a, LOCAL const float *p,
-                           int depth, LOCAL float *c) {
+COLD void matmul_guarded(LOCAL const float *a, LOCAL const float *p, int depth,
+                         LOCAL float *c) {
   for (int x = 0; x < depth; x++)
     if (a[x] != 0.0f)
       for (int n = 0; n < MM_N; n += LANES)
@@ -64,7 +71,7 @@ COLD void matmul_guarded(LOCAL const float *a, LOCAL const float *p,
 /* p[k][n] = B[n0 + n][k0 + k]; missing columns are 0. Returns whether any is
  * NaN or Inf. */
 COLD int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
-                        clt_i64 at, int cols, int depth, LOCAL float *p) {
+                      clt_i64 at, int cols, int depth, LOCAL float *p) {
   if (A->b.s[2] == 1) /* columns lie side by side: rows of the panel */
     return copy_block(p, MM_N, b, at, A->b.s[3], 1, depth, cols, depth, MM_N,
                       A->b_dtype);
@@ -91,8 +98,8 @@ COLD int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
 
 /* Few rows: each row of B is streamed once and dotted with all of them. */
 COLD void matmul_skinny(const clt_matmul_args *A, GLOBAL const float *a,
-                          clt_i64 a_at, GLOBAL const float *b, clt_i64 b_at,
-                          int rows, int cols, LOCAL float *xs, LOCAL float *c) {
+                        clt_i64 a_at, GLOBAL const float *b, clt_i64 b_at,
+                        int rows, int cols, LOCAL float *xs, LOCAL float *c) {
   for (int x0 = 0; x0 < A->k; x0 += MM_SKINNY_K) {
     const int depth = MIN_OF(MM_SKINNY_K, A->k - x0);
     copy_block(xs, MM_SKINNY_K, a, a_at + x0 * A->a.s[3], A->a.s[2], A->a.s[3],
@@ -121,9 +128,8 @@ INLINE void matmul_tiles(const clt_matmul_args *A, GLOBAL const float *a,
     for (int n0 = 0; n0 < cols; n0 += MM_N) {
       const int width = MIN_OF(MM_N, cols - n0);
       LOCAL float *c = cs + n0 * MM_M;
-      const int bad =
-          matmul_panel(A, b, b_at + n0 * A->b.s[2] + x0 * A->b.s[3], width,
-                       depth, panel);
+      const int bad = matmul_panel(A, b, b_at + n0 * A->b.s[2] + x0 * A->b.s[3],
+                                   width, depth, panel);
       if (bad && A->skip_zero)
         for (int r = 0; r < rows; r++)
           matmul_guarded(as + r * MM_K, panel, depth, c + r * MM_N);
@@ -143,8 +149,8 @@ INLINE void matmul_group(const clt_matmul_args *A, GLOBAL const float *a,
   const int first = gx * A->panels * MM_N;
   const int cols = MIN_OF(A->panels * MM_N, A->n - first);
   const int m0 = gy * MM_M, rows = MIN_OF(MM_M, A->m - m0);
-  const clt_i64 a_at = A->a.offset + batch * A->a.s[0] + head * A->a.s[1] +
-                       m0 * A->a.s[2];
+  const clt_i64 a_at =
+      A->a.offset + batch * A->a.s[0] + head * A->a.s[1] + m0 * A->a.s[2];
   const clt_i64 b_at = A->b.offset + batch * A->b.s[0] +
                        (head / A->b_group) * A->b.s[1] + first * A->b.s[2];
   const clt_i64 c_at = A->c.offset + batch * A->c.s[0] + head * A->c.s[1] +
@@ -170,8 +176,8 @@ INLINE void matmul_group(const clt_matmul_args *A, GLOBAL const float *a,
                  : VSPLAT(0.0f);
     for (int r = 0; r < rows; r++) {
       vf x = VFMA(VLOAD(from + r * MM_N), VSPLAT(A->alpha), add);
-      store_n(c, c_at + r * A->c.s[2] + n * A->c.s[3], A->c.s[3], w,
-              A->c_dtype, x);
+      store_n(c, c_at + r * A->c.s[2] + n * A->c.s[3], A->c.s[3], w, A->c_dtype,
+              x);
     }
   }
 }

@@ -29,15 +29,20 @@ INLINE void matmul_tile_dots(const clt_matmul_args *A, GLOBAL const float *a,
   const int height = HEIGHT, n = GX * height + ITEM_Y, m = A->m;
   b_at += MIN_OF(n, A->n - 1) * A->b.s[2];
   float sums[MM_SKINNY];
-  UNROLL for (int r = 0; r < MM_SKINNY; r++) sums[r] = 0.0f;
+  UNROLL
+  for (int r = 0; r < MM_SKINNY; r++) sums[r] = 0.0f;
   for (int x = ITEM_X; x < A->k; x += TILE_X) {
     const float y = load_s(b, b_at + x, A->b_dtype);
-    UNROLL for (int r = 0; r < MM_SKINNY; r++) if (r < m) sums[r] =
-        VFMA(load_s(a, a_at + r * A->a.s[2] + x * A->a.s[3], A->a_dtype), y,
-             sums[r]);
+    UNROLL
+    for (int r = 0; r < MM_SKINNY; r++)
+      if (r < m)
+        sums[r] =
+            VFMA(load_s(a, a_at + r * A->a.s[2] + x * A->a.s[3], A->a_dtype), y,
+                 sums[r]);
   }
-  UNROLL for (int r = 0; r < MM_SKINNY; r++)
-      red[(r * height + ITEM_Y) * (TILE_X + 1) + ITEM_X] = sums[r];
+  UNROLL
+  for (int r = 0; r < MM_SKINNY; r++)
+    red[(r * height + ITEM_Y) * (TILE_X + 1) + ITEM_X] = sums[r];
   SYNC;
   for (int e = ITEM; e < m * height; e += ITEMS) {
     const int r = e / height, col = GX * height + e % height;
@@ -69,8 +74,11 @@ INLINE void matmul_tile_block(const clt_matmul_args *A, GLOBAL const float *a,
   if (ITEM == 0) *bad = 0;
 
   float acc[TILE_R][TILE_R];
-  UNROLL for (int i = 0; i < TILE_R; i++)
-      UNROLL for (int j = 0; j < TILE_R; j++) acc[i][j] = 0.0f;
+  UNROLL
+  for (int i = 0; i < TILE_R; i++) {
+    UNROLL
+    for (int j = 0; j < TILE_R; j++) acc[i][j] = 0.0f;
+  }
   for (int k = 0; k < A->k; k += TILE_K) {
     SYNC;
     tile_load(at, ld, a, a_at + k * A->a.s[3], A->a.s[2], A->a.s[3], block,
@@ -85,14 +93,16 @@ INLINE void matmul_tile_block(const clt_matmul_args *A, GLOBAL const float *a,
       tile_multiply(acc, at + TILE_R * ITEM_Y, ld, bt + ITEM_X, ldn, TILE_K, 0);
   }
 
-  UNROLL for (int j = 0; j < TILE_R; j++) {
+  UNROLL
+  for (int j = 0; j < TILE_R; j++) {
     const int n = n0 + ITEM_X + TILE_X * j;
     if (n < A->n) {
       const float add =
           A->bias_dtype
               ? load_s(bias, A->bias.offset + n * A->bias.s, A->bias_dtype)
               : 0.0f;
-      UNROLL for (int i = 0; i < TILE_R; i++) {
+      UNROLL
+      for (int i = 0; i < TILE_R; i++) {
         const int m = m0 + TILE_R * ITEM_Y + i;
         if (m < A->m)
           store_s(c, c_at + m * A->c.s[2] + n * A->c.s[3], A->c_dtype,

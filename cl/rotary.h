@@ -24,10 +24,10 @@ INLINE void rotary_group(const clt_rotary_args *A, GLOBAL const float *x,
   const clt_i64 s_at = A->sin.offset + b * A->sin.s[0] + row * A->sin.s[2];
 
   for (int h = 0; h < A->heads; h++) {
-    const clt_i64 from = A->x.offset + b * A->x.s[0] + h * A->x.s[1] +
-                         token * A->x.s[2];
-    const clt_i64 to = A->out.offset + b * A->out.s[0] + h * A->out.s[1] +
-                       token * A->out.s[2];
+    const clt_i64 from =
+        A->x.offset + b * A->x.s[0] + h * A->x.s[1] + token * A->x.s[2];
+    const clt_i64 to =
+        A->out.offset + b * A->out.s[0] + h * A->out.s[1] + token * A->out.s[2];
     for (int k = 0; k < half_dim; k++) {
       const int i1 = A->interleaved ? 2 * k : k;
       const int i2 = A->interleaved ? 2 * k + 1 : k + half_dim;

@@ -16,18 +16,18 @@
 /* ---- lengths and positions ----------------------------------------------------- */
 
 COLD int score_kv_length(const clt_attn_args *A, GLOBAL const int *lengths,
-                           int b) {
+                         int b) {
   if (A->lengths_dtype == 0) return A->kv_len;
   return load_int(lengths, A->lengths.offset + b * A->lengths.s,
                   A->lengths_dtype, 0, A->kv_len);
 }
 
 /* Position of query row 0. */
-COLD int score_q_start(const clt_attn_args *A, GLOBAL const int *starts,
-                         int b, int kv_length) {
+COLD int score_q_start(const clt_attn_args *A, GLOBAL const int *starts, int b,
+                       int kv_length) {
   if (A->starts_dtype != 0)
-    return load_int(starts, A->starts.offset + b * A->starts.s,
-                    A->starts_dtype, -START_LIMIT, START_LIMIT);
+    return load_int(starts, A->starts.offset + b * A->starts.s, A->starts_dtype,
+                    -START_LIMIT, START_LIMIT);
   return A->q_start == CLT_AT_END ? kv_length - A->q_len : A->q_start;
 }
 
@@ -44,7 +44,7 @@ INLINE vi score_sees(const clt_attn_args *A, int kv_length, vi p, vi j) {
 
 /* Keys that any of the positions p_first..p_last may see: [*lo, *hi). */
 COLD void score_range(const clt_attn_args *A, int kv_length, int p_first,
-                        int p_last, int *lo, int *hi) {
+                      int p_last, int *lo, int *hi) {
   clt_i64 first = 0, last = (clt_i64)kv_length - 1;
   if (A->causal) last = MIN_OF(last, (clt_i64)p_last);
   if (A->right != CLT_UNLIMITED)
@@ -57,7 +57,7 @@ COLD void score_range(const clt_attn_args *A, int kv_length, int p_first,
 
 /* Whether all positions p_first..p_last see all keys j_first..j_last. */
 COLD int score_whole(const clt_attn_args *A, int kv_length, int p_first,
-                       int p_last, int j_first, int j_last) {
+                     int p_last, int j_first, int j_last) {
   return j_last < kv_length && (!A->causal || j_last <= p_first) &&
          (A->left == CLT_UNLIMITED ||
           (clt_i64)p_last - j_first <= (clt_i64)A->left) &&
@@ -87,8 +87,8 @@ INLINE vf score_hide(vf s, vi sees) {
 /* What masks and the additive mask say of n <= LANES keys from j on for row i:
  * a bias in units of log 2, -inf where the key is hidden. */
 COLD vf mask_bias(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
-                    GLOBAL const clt_u8 *key_mask, GLOBAL const float *bias,
-                    int b, int h, int i, int j, int n) {
+                  GLOBAL const clt_u8 *key_mask, GLOBAL const float *bias,
+                  int b, int h, int i, int j, int n) {
   vf x = VSPLAT(0.0f);
   if (A->bias_dtype != 0) {
     clt_i64 at = A->bias.offset + b * A->bias.s[0] + h * A->bias.s[1] +
@@ -102,8 +102,8 @@ COLD vf mask_bias(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
   if (A->has_mask || A->has_key_mask) {
     clt_i64 at = A->mask.offset + b * A->mask.s[0] + h * A->mask.s[1] +
                  i * A->mask.s[2] + j * A->mask.s[3];
-    clt_i64 key_at = A->key_mask.offset + b * A->key_mask.s[0] +
-                     j * A->key_mask.s[3];
+    clt_i64 key_at =
+        A->key_mask.offset + b * A->key_mask.s[0] + j * A->key_mask.s[3];
     float t[LANES];
     for (int c = 0; c < LANES; c++) {
       int hidden = 0;

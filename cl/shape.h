@@ -6,13 +6,13 @@
 /* Query rows of a fused group. 64 wants about 100 KiB of local memory; a device
  * with less compiles with BM = 16. */
 #ifndef BM
-#define BM 64
+#  define BM 64
 #endif
-#define BN 64      /* keys of a block                                         */
-#define D_STEP 4   /* rows of O^T in a register tile; v_dim is padded to it   */
+#define BN 64    /* keys of a block                                         */
+#define D_STEP 4 /* rows of O^T in a register tile; v_dim is padded to it   */
 #define MAX_LANES 16
 
-#define CLT_PAD(x, to) (((x) + (to) - 1) / (to) * (to))
+#define CLT_PAD(x, to) (((x) + (to)-1) / (to) * (to))
 
 /* Fused: Q^T [D][bm], O^T [Dv'][bm], S^T [BN][bm], K or V block [BN][D or Dv'],
  * mask tile [BN][bm] if there is a mask or an additive mask. */
@@ -27,8 +27,8 @@
 #define SPLIT_ROWS 8
 /* q [rows][D'], o [rows][Dv'], s [rows][BN], sizes padded to whole vectors. */
 #define CLT_SPLIT_LOCAL(d, dv)                                                 \
-  ((size_t)SPLIT_ROWS * (CLT_PAD((size_t)(d), MAX_LANES) +                     \
-                         CLT_PAD((size_t)(dv), MAX_LANES) + BN))
+  ((size_t)SPLIT_ROWS *                                                        \
+   (CLT_PAD((size_t)(d), MAX_LANES) + CLT_PAD((size_t)(dv), MAX_LANES) + BN))
 /* Floats of one row's partial result in scratch: O, maximum, sum. */
 #define CLT_SPLIT_PART(dv) ((size_t)(dv) + 2)
 
@@ -42,7 +42,8 @@
 #define MM_M_OF(bm) ((bm) >= 32 ? 192 : 24)
 #define MM_K_OF(bm) ((bm) >= 32 ? 256 : 32)
 #define MM_PANELS_OF(bm) ((bm) >= 32 ? 4 : 1)
-#define MM_SKINNY_K_OF(bm) ((bm) >= 32 ? 2048 : 64) /* 8 rows fit in A's place */
+#define MM_SKINNY_K_OF(bm)                                                     \
+  ((bm) >= 32 ? 2048 : 64) /* 8 rows fit in A's place */
 #define CLT_MATMUL_LOCAL(bm, panels)                                           \
   ((size_t)MM_K_OF(bm) * MM_N + (size_t)MM_M_OF(bm) * MM_K_OF(bm) +            \
    (size_t)MM_M_OF(bm) * MM_N * (size_t)(panels))
@@ -65,7 +66,8 @@
 
 /* Fused: v_dim is worked off in slices, each by groups of its own. */
 #define FUSED_TILE_DV (2 * TILE_N)
-#define FUSED_TILE_KEYS 32 /* values staged at a time, as [keys][TILE_N + PAD] */
+#define FUSED_TILE_KEYS                                                        \
+  32 /* values staged at a time, as [keys][TILE_N + PAD] */
 #define FUSED_TILE_STAGE (FUSED_TILE_KEYS * (TILE_N + TILE_PAD))
 /* Operands or values, P^T [TILE_N][rows], a reduction, a flag. */
 #define CLT_FUSED_TILE_LOCAL(height)                                           \
@@ -77,8 +79,8 @@
  * float a work-item, two a row. */
 #define CLT_SPLIT_TILE_LOCAL(height, d)                                        \
   ((size_t)SPLIT_ROWS * (size_t)(d) +                                          \
-   (size_t)(height) * (2 * TILE_R * (TILE_X + 1) + TILE_R * SPLIT_ROWS +       \
-                       TILE_X) +                                               \
+   (size_t)(height) *                                                          \
+       (2 * TILE_R * (TILE_X + 1) + TILE_R * SPLIT_ROWS + TILE_X) +            \
    2 * SPLIT_ROWS)
 #define MERGE_TILE_ITEMS TILE_MIN_GROUP
 

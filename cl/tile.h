@@ -57,11 +57,16 @@ INLINE void tile_multiply(float c[TILE_R][TILE_R], LOCAL const float *a,
                           const int guard) {
   for (int k = 0; k < depth; k++) {
     float x[TILE_R], y[TILE_R];
-    UNROLL for (int i = 0; i < TILE_R; i++) x[i] = a[k * lda + i];
-    UNROLL for (int j = 0; j < TILE_R; j++) y[j] = b[k * ldb + TILE_X * j];
-    UNROLL for (int i = 0; i < TILE_R; i++)
-        UNROLL for (int j = 0; j < TILE_R; j++) c[i][j] =
-            guard && x[i] == 0.0f ? c[i][j] : VFMA(x[i], y[j], c[i][j]);
+    UNROLL
+    for (int i = 0; i < TILE_R; i++) x[i] = a[k * lda + i];
+    UNROLL
+    for (int j = 0; j < TILE_R; j++) y[j] = b[k * ldb + TILE_X * j];
+    UNROLL
+    for (int i = 0; i < TILE_R; i++) {
+      UNROLL
+      for (int j = 0; j < TILE_R; j++)
+        c[i][j] = guard && x[i] == 0.0f ? c[i][j] : VFMA(x[i], y[j], c[i][j]);
+    }
   }
 }
 

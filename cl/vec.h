@@ -25,7 +25,7 @@
 #define CLT_VEC_H
 
 #ifndef LANES
-#define LANES 4
+#  define LANES 4
 #endif
 
 #define CLT_CAT_(a, b) a##b
@@ -35,110 +35,110 @@
 
 #ifdef __OPENCL_C_VERSION__
 /* ---- OpenCL C --------------------------------------------------------------- */
-#define GLOBAL __global
-#define LOCAL __local
-#define INLINE static inline __attribute__((always_inline))
-#if LANES > 1
-#define COLD static __attribute__((noinline))
-#else
-#define COLD INLINE /* GPUs call functions badly, if at all */
-#endif
-#define UNROLL _Pragma("unroll")
-#define NOUNROLL _Pragma("nounroll")
-#define VSPLAT(x) ((vf)(x))
-#define VSPLAT_I(x) ((vi)(x))
-#ifdef FP_FAST_FMAF
-#define VFMA(a, b, c) fma((vf)(a), (b), (c))
-#else
-#define VFMA(a, b, c) mad((vf)(a), (b), (c))
-#endif
-#if LANES == 1
+#  define GLOBAL __global
+#  define LOCAL __local
+#  define INLINE static inline __attribute__((always_inline))
+#  if LANES > 1
+#    define COLD static __attribute__((noinline))
+#  else
+#    define COLD INLINE /* GPUs call functions badly, if at all */
+#  endif
+#  define UNROLL _Pragma("unroll")
+#  define NOUNROLL _Pragma("nounroll")
+#  define VSPLAT(x) ((vf)(x))
+#  define VSPLAT_I(x) ((vi)(x))
+#  ifdef FP_FAST_FMAF
+#    define VFMA(a, b, c) fma((vf)(a), (b), (c))
+#  else
+#    define VFMA(a, b, c) mad((vf)(a), (b), (c))
+#  endif
+#  if LANES == 1
 typedef float vf;
 typedef int vi;
 typedef uint vu;
-#define VLOAD(p) (*(p))
-#define VSTORE(v, p) (*(p) = (v))
-#define VLOAD_U16(p) ((uint) * (p))
-#define VSTORE_U16(v, p) (*(p) = (ushort)(v))
-#define VSELECT(m, a, b) ((m) ? (a) : (b))
-#define VMAX(a, b) ((a) > (b) ? (a) : (b))
-#define VANY(m) ((m) != 0)
-#define AS_VF(x) as_float(x)
-#define AS_VI(x) as_int(x)
-#define AS_VU(x) as_uint(x)
-#define TO_VF(x) convert_float(x)
-#else
+#    define VLOAD(p) (*(p))
+#    define VSTORE(v, p) (*(p) = (v))
+#    define VLOAD_U16(p) ((uint) * (p))
+#    define VSTORE_U16(v, p) (*(p) = (ushort)(v))
+#    define VSELECT(m, a, b) ((m) ? (a) : (b))
+#    define VMAX(a, b) ((a) > (b) ? (a) : (b))
+#    define VANY(m) ((m) != 0)
+#    define AS_VF(x) as_float(x)
+#    define AS_VI(x) as_int(x)
+#    define AS_VU(x) as_uint(x)
+#    define TO_VF(x) convert_float(x)
+#  else
 typedef CLT_CAT(float, LANES) vf;
 typedef CLT_CAT(int, LANES) vi;
 typedef CLT_CAT(uint, LANES) vu;
-#define VLOAD(p) CLT_CAT(vload, LANES)(0, (p))
-#define VSTORE(v, p) CLT_CAT(vstore, LANES)((v), 0, (p))
-#define VLOAD_U16(p) CLT_CAT(convert_uint, LANES)(VLOAD(p))
-#define VSTORE_U16(v, p) VSTORE(CLT_CAT(convert_ushort, LANES)(v), (p))
-#define VSELECT(m, a, b) select((b), (a), (m))
-#define VMAX(a, b) select((b), (a), (a) > (b))
-#define VANY(m) any(m)
-#define AS_VF(x) CLT_CAT(as_float, LANES)(x)
-#define AS_VI(x) CLT_CAT(as_int, LANES)(x)
-#define AS_VU(x) CLT_CAT(as_uint, LANES)(x)
-#define TO_VF(x) CLT_CAT(convert_float, LANES)(x)
-#endif
-#define AS_FLOAT(x) as_float(x)
-#define AS_UINT(x) as_uint(x)
-#define MINUS_INF (-INFINITY)
-#define LOG(x) log(x)
+#    define VLOAD(p) CLT_CAT(vload, LANES)(0, (p))
+#    define VSTORE(v, p) CLT_CAT(vstore, LANES)((v), 0, (p))
+#    define VLOAD_U16(p) CLT_CAT(convert_uint, LANES)(VLOAD(p))
+#    define VSTORE_U16(v, p) VSTORE(CLT_CAT(convert_ushort, LANES)(v), (p))
+#    define VSELECT(m, a, b) select((b), (a), (m))
+#    define VMAX(a, b) select((b), (a), (a) > (b))
+#    define VANY(m) any(m)
+#    define AS_VF(x) CLT_CAT(as_float, LANES)(x)
+#    define AS_VI(x) CLT_CAT(as_int, LANES)(x)
+#    define AS_VU(x) CLT_CAT(as_uint, LANES)(x)
+#    define TO_VF(x) CLT_CAT(convert_float, LANES)(x)
+#  endif
+#  define AS_FLOAT(x) as_float(x)
+#  define AS_UINT(x) as_uint(x)
+#  define MINUS_INF (-INFINITY)
+#  define LOG(x) log(x)
 typedef ushort clt_u16;
 typedef uint clt_u32;
 typedef uchar clt_u8;
-#if LANES == 16
-#define V_IOTA ((vi)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
-#elif LANES == 8
-#define V_IOTA ((vi)(0, 1, 2, 3, 4, 5, 6, 7))
-#elif LANES == 4
-#define V_IOTA ((vi)(0, 1, 2, 3))
-#else
-#define V_IOTA 0
-#endif
-#define V_EVEN(a, b) ((vf)((a).even, (b).even))
-#define V_ODD(a, b) ((vf)((a).odd, (b).odd))
+#  if LANES == 16
+#    define V_IOTA ((vi)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
+#  elif LANES == 8
+#    define V_IOTA ((vi)(0, 1, 2, 3, 4, 5, 6, 7))
+#  elif LANES == 4
+#    define V_IOTA ((vi)(0, 1, 2, 3))
+#  else
+#    define V_IOTA 0
+#  endif
+#  define V_EVEN(a, b) ((vf)((a).even, (b).even))
+#  define V_ODD(a, b) ((vf)((a).odd, (b).odd))
 
-#if LANES == 1
+#  if LANES == 1
 INLINE float vsum(vf a) { return a; }
-#else
+#  else
 INLINE float vsum(vf a) {
-#if LANES == 16
+#    if LANES == 16
   float8 b = a.lo + a.hi;
   float4 c = b.lo + b.hi;
-#elif LANES == 8
+#    elif LANES == 8
   float4 c = a.lo + a.hi;
-#else
+#    else
   float4 c = a;
-#endif
+#    endif
   float2 d = c.lo + c.hi;
   return d.x + d.y;
 }
-#endif
+#  endif
 
 #else
 /* ---- C11 with GCC/clang vector extensions ------------------------------------- */
-#include <float.h>
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif
-#define GLOBAL
-#define LOCAL
-#define INLINE static inline __attribute__((always_inline))
-#define COLD static __attribute__((noinline))
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#define NOUNROLL _Pragma("nounroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#define NOUNROLL _Pragma("GCC unroll 1")
-#endif
+#  include <float.h>
+#  include <math.h>
+#  include <stdint.h>
+#  include <string.h>
+#  if defined(__AVX512F__) || defined(__AVX2__)
+#    include <immintrin.h>
+#  endif
+#  define GLOBAL
+#  define LOCAL
+#  define INLINE static inline __attribute__((always_inline))
+#  define COLD static __attribute__((noinline))
+#  ifdef __clang__
+#    define UNROLL _Pragma("unroll")
+#    define NOUNROLL _Pragma("nounroll")
+#  else
+#    define UNROLL _Pragma("GCC unroll 16")
+#    define NOUNROLL _Pragma("GCC unroll 1")
+#  endif
 typedef uint16_t clt_u16;
 typedef uint32_t clt_u32;
 typedef uint8_t clt_u8;
@@ -150,30 +150,29 @@ typedef float vf_any
     __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef uint16_t vu16_any
     __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
-#define VLOAD(p) ((vf) * (const vf_any *)(p))
-#define VSTORE(v, p) (*(vf_any *)(p) = (vf_any)(v))
-#define VLOAD_U16(p) __builtin_convertvector(*(const vu16_any *)(p), vu)
-#define VSTORE_U16(v, p)                                                       \
-  (*(vu16_any *)(p) = (vu16_any)__builtin_convertvector((v), vu16))
+#  define VLOAD(p) ((vf) * (const vf_any *)(p))
+#  define VSTORE(v, p) (*(vf_any *)(p) = (vf_any)(v))
+#  define VLOAD_U16(p) __builtin_convertvector(*(const vu16_any *)(p), vu)
+#  define VSTORE_U16(v, p)                                                     \
+    (*(vu16_any *)(p) = (vu16_any) __builtin_convertvector((v), vu16))
 /* x - 0 is x for every x, -0 included, so this is a plain broadcast. */
-#define VSPLAT(x) ((float)(x) - (vf){0})
-#define VSPLAT_I(x) ((int32_t)(x) - (vi){0})
-#define VFMA(a, b, c) ((a) * (b) + (c))
-#define AS_VF(x) ((vf)(x))
-#define AS_VI(x) ((vi)(x))
-#define AS_VU(x) ((vu)(x))
-#define TO_VF(x) __builtin_convertvector((x), vf)
-#if defined(__AVX512F__) && LANES == 16
-#define VMAX(a, b) ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
-#elif defined(__AVX2__) && LANES == 8
-#define VMAX(a, b) ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
-#else
-#define VMAX(a, b) VSELECT((a) > (b), a, b)
-#endif
-#define VSELECT(m, a, b)                                                       \
-  AS_VF((AS_VI(m) & AS_VI(a)) | (~AS_VI(m) & AS_VI(b)))
-#define MINUS_INF (-INFINITY)
-#define LOG(x) logf(x)
+#  define VSPLAT(x) ((float)(x) - (vf){0})
+#  define VSPLAT_I(x) ((int32_t)(x) - (vi){0})
+#  define VFMA(a, b, c) ((a) * (b) + (c))
+#  define AS_VF(x) ((vf)(x))
+#  define AS_VI(x) ((vi)(x))
+#  define AS_VU(x) ((vu)(x))
+#  define TO_VF(x) __builtin_convertvector((x), vf)
+#  if defined(__AVX512F__) && LANES == 16
+#    define VMAX(a, b) ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#  elif defined(__AVX2__) && LANES == 8
+#    define VMAX(a, b) ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#  else
+#    define VMAX(a, b) VSELECT((a) > (b), a, b)
+#  endif
+#  define VSELECT(m, a, b) AS_VF((AS_VI(m) & AS_VI(a)) | (~AS_VI(m) & AS_VI(b)))
+#  define MINUS_INF (-INFINITY)
+#  define LOG(x) logf(x)
 INLINE float AS_FLOAT(uint32_t x) {
   float f;
   memcpy(&f, &x, 4);
@@ -184,41 +183,43 @@ INLINE uint32_t AS_UINT(float x) {
   memcpy(&u, &x, 4);
   return u;
 }
-#if LANES == 16
-#define V_IOTA ((vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
-#define V_EVEN(a, b)                                                           \
-  __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, \
-                          26, 28, 30)
-#define V_ODD(a, b)                                                            \
-  __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, \
-                          27, 29, 31)
-#elif LANES == 8
-#define V_IOTA ((vi){0, 1, 2, 3, 4, 5, 6, 7})
-#define V_EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
-#define V_ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
-#else
-#define V_IOTA ((vi){0, 1, 2, 3})
-#define V_EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
-#define V_ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
-#endif
+#  if LANES == 16
+#    define V_IOTA ((vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+#    define V_EVEN(a, b)                                                       \
+      __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, \
+                              24, 26, 28, 30)
+#    define V_ODD(a, b)                                                        \
+      __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, \
+                              25, 27, 29, 31)
+#  elif LANES == 8
+#    define V_IOTA ((vi){0, 1, 2, 3, 4, 5, 6, 7})
+#    define V_EVEN(a, b)                                                       \
+      __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#    define V_ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#  else
+#    define V_IOTA ((vi){0, 1, 2, 3})
+#    define V_EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#    define V_ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
+#  endif
 
 INLINE int vany_(vi m) {
   int32_t hit = 0;
   for (int i = 0; i < LANES; i++) hit |= m[i];
   return hit != 0;
 }
-#define VANY(m) vany_(m)
+#  define VANY(m) vany_(m)
 
 INLINE float vsum(vf a) {
-#if defined(__AVX512F__) && LANES == 16
+#  if defined(__AVX512F__) && LANES == 16
   return _mm512_reduce_add_ps((__m512)a);
-#else
+#  else
   float t[LANES];
   VSTORE(a, t);
-  UNROLL for (int n = LANES / 2; n > 0; n /= 2)
+  UNROLL
+  for (int n = LANES / 2; n > 0; n /= 2)
     for (int i = 0; i < n; i++) t[i] += t[i + n];
   return t[0];
-#endif
+#  endif
 }
 #endif
 /* ---- common -------------------------------------------------------------------- */
@@ -227,7 +228,8 @@ INLINE float vmax_of(vf a) {
   float t[LANES];
   VSTORE(a, t);
   float m = t[0];
-  UNROLL for (int i = 1; i < LANES; i++) m = m > t[i] ? m : t[i];
+  UNROLL
+  for (int i = 1; i < LANES; i++) m = m > t[i] ? m : t[i];
   return m;
 }
 
@@ -276,7 +278,8 @@ COLD vf tanh_v(vf x) {
 #if LANES > 1
 /* LANES x LANES transpose: log2(LANES) perfect shuffles. */
 INLINE void transpose_step(vf *a, vf *b) {
-  UNROLL for (int i = 0; i < LANES / 2; i++) {
+  UNROLL
+  for (int i = 0; i < LANES / 2; i++) {
     b[i] = V_EVEN(a[2 * i], a[2 * i + 1]);
     b[i + LANES / 2] = V_ODD(a[2 * i], a[2 * i + 1]);
   }
@@ -285,14 +288,15 @@ INLINE void transpose(vf *a) {
   vf b[LANES];
   transpose_step(a, b);
   transpose_step(b, a);
-#if LANES >= 8
+#  if LANES >= 8
   transpose_step(a, b);
-#if LANES >= 16
+#    if LANES >= 16
   transpose_step(b, a);
-#else
-  UNROLL for (int i = 0; i < LANES; i++) a[i] = b[i];
-#endif
-#endif
+#    else
+  UNROLL
+  for (int i = 0; i < LANES; i++) a[i] = b[i];
+#    endif
+#  endif
 }
 #endif
 
@@ -350,7 +354,7 @@ INLINE vf load_v(GLOBAL const float *base, clt_i64 i, int dtype) {
 }
 /* n <= LANES elements from i, `stride` apart; the other lanes are 0. */
 COLD vf load_n(GLOBAL const float *base, clt_i64 i, clt_i64 stride, int n,
-                 int dtype) {
+               int dtype) {
   if (stride == 1 && n == LANES) return load_v(base, i, dtype);
   float t[LANES];
   for (int x = 0; x < LANES; x++)
@@ -358,7 +362,7 @@ COLD vf load_n(GLOBAL const float *base, clt_i64 i, clt_i64 stride, int n,
   return VLOAD(t);
 }
 COLD void store_n(GLOBAL float *base, clt_i64 i, clt_i64 stride, int n,
-                    int dtype, vf v) {
+                  int dtype, vf v) {
   if (stride == 1 && n == LANES && dtype == CLT_F32) {
     VSTORE(v, base + i);
     return;
@@ -369,18 +373,17 @@ COLD void store_n(GLOBAL float *base, clt_i64 i, clt_i64 stride, int n,
 }
 /* Element i of an I32 or I64 array, clamped to lo..hi. */
 COLD int load_int(GLOBAL const int *base, clt_i64 i, int dtype, int lo,
-                    int hi) {
-  clt_i64 x = dtype == CLT_I64 ? ((GLOBAL const clt_i64 *)base)[i]
-                               : (clt_i64)base[i];
+                  int hi) {
+  clt_i64 x =
+      dtype == CLT_I64 ? ((GLOBAL const clt_i64 *)base)[i] : (clt_i64)base[i];
   return (int)(x < lo ? lo : x > hi ? hi : x);
 }
 
 /* dst[row][ld] = rows x cols numbers of a strided array, as floats, padded with
  * zeros up to pad_rows x pad_cols. Returns whether any of them is NaN or Inf. */
 COLD int copy_block(LOCAL float *dst, int ld, GLOBAL const float *src,
-                      clt_i64 offset, clt_i64 row_stride, clt_i64 col_stride,
-                      int rows, int cols, int pad_rows, int pad_cols,
-                      int dtype) {
+                    clt_i64 offset, clt_i64 row_stride, clt_i64 col_stride,
+                    int rows, int cols, int pad_rows, int pad_cols, int dtype) {
   vi bad = VSPLAT_I(0);
   for (int r = 0; r < rows; r++) {
     clt_i64 at = offset + r * row_stride;

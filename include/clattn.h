@@ -109,8 +109,8 @@ CLATTN_API clattn_status clattn_set_error(clattn_status status,
 
 /* ---- Context: devices and compiled kernels -------------------------------- */
 typedef enum clattn_dtype {
-  CLATTN_F32 = 1,  /* IEEE binary32                                          */
-  CLATTN_F16 = 2,  /* IEEE binary16, on every device                         */
+  CLATTN_F32 = 1, /* IEEE binary32                                          */
+  CLATTN_F16 = 2, /* IEEE binary16, on every device                         */
   CLATTN_I32 = 3,
   CLATTN_BF16 = 4, /* upper half of binary32, on every device                */
   CLATTN_BOOL = 5, /* one byte; 0 is false, anything else true               */
@@ -148,9 +148,9 @@ typedef struct clattn_mha clattn_mha;
 
 /* Which implementation of dense products the layer uses. */
 typedef enum clattn_dense {
-  CLATTN_DENSE_AUTO = 0,  /* what was measured faster on this type of device */
-  CLATTN_DENSE_OWN = 1,   /* the library's own matmul kernel                 */
-  CLATTN_DENSE_BLAS = 2   /* CLBlast on OpenCL, OpenBLAS on the CPU          */
+  CLATTN_DENSE_AUTO = 0, /* what was measured faster on this type of device */
+  CLATTN_DENSE_OWN = 1,  /* the library's own matmul kernel                 */
+  CLATTN_DENSE_BLAS = 2  /* CLBlast on OpenCL, OpenBLAS on the CPU          */
 } clattn_dense;
 
 typedef struct clattn_context_config {
@@ -162,9 +162,9 @@ typedef struct clattn_context_config {
   /* Where compiled kernels are kept between runs. NULL: $CLATTN_CACHE_DIR,
    * else $XDG_CACHE_HOME/clattn, else $HOME/.cache/clattn. "": no disk cache. */
   const char *cache_dir;
-  int cpu_threads;        /* of the native CPU device; 0: one a usable core
+  int cpu_threads;    /* of the native CPU device; 0: one a usable core
                            * (or $CLATTN_THREADS)                            */
-  clattn_dense dense;     /* default AUTO                                    */
+  clattn_dense dense; /* default AUTO                                    */
   /* Also list GPU-shaped kernels first on CPU-type OpenCL devices: they are
    * slow there, this is how they are tested without a GPU. Default false. */
   bool force_gpu_kernels;
@@ -190,16 +190,16 @@ CLATTN_API void clattn_context_destroy(clattn_context *context);
 #define CLATTN_DEFAULT_DEVICE (-1)
 
 typedef struct clattn_device_info {
-  size_t struct_size;           /* set by the caller: sizeof(...)            */
-  clattn_backend backend;       /* CLATTN_OPENCL or CLATTN_CPU               */
+  size_t struct_size;     /* set by the caller: sizeof(...)            */
+  clattn_backend backend; /* CLATTN_OPENCL or CLATTN_CPU               */
   clattn_device_type type;
   char name[128], vendor[128], platform[128], driver[128], version[128];
-  uint64_t memory_bytes;        /* global memory; 0 unknown                  */
-  uint64_t max_alloc_bytes;     /* largest single buffer                     */
-  uint64_t local_bytes;         /* local memory of one work-group            */
+  uint64_t memory_bytes;    /* global memory; 0 unknown                  */
+  uint64_t max_alloc_bytes; /* largest single buffer                     */
+  uint64_t local_bytes;     /* local memory of one work-group            */
   uint32_t compute_units, max_work_group, vector_width;
-  bool fp16;                    /* half arithmetic (storage needs it nowhere) */
-  bool out_of_order;            /* queues may be out of order                */
+  bool fp16;         /* half arithmetic (storage needs it nowhere) */
+  bool out_of_order; /* queues may be out of order                */
 } clattn_device_info;
 
 /* 0 for NULL. */
@@ -283,8 +283,9 @@ typedef enum clattn_path {
 } clattn_path;
 
 enum { /* outputs besides O */
-  CLATTN_OUT_LSE = 1,
-  CLATTN_OUT_WEIGHTS = 2 /* makes AUTO choose UNFUSED; UNSUPPORTED by FUSED  */
+       CLATTN_OUT_LSE = 1,
+       CLATTN_OUT_WEIGHTS =
+           2 /* makes AUTO choose UNFUSED; UNSUPPORTED by FUSED  */
 };
 
 /* What clattn_args.weights receives (ONNX Attention's qk_matmul_output). */
@@ -308,17 +309,17 @@ typedef struct clattn_desc {
   clattn_dtype dtype;        /* of q, k, v, out; sums are fp32. Default F32  */
   int64_t q_heads, kv_heads; /* >= 1; q_heads % kv_heads == 0                */
   int64_t qk_dim, v_dim;     /* >= 1, may differ                             */
-  float scale;               /* any finite value; NaN (default): 1/sqrt(qk_dim) */
-  float temperature;         /* finite, > 0; default 1                       */
-  float softcap;             /* finite, >= 0; 0 (default): none              */
-  bool causal;               /* default false                                */
-  int64_t window_left, window_right; /* >= 0; -1 (default): unlimited        */
+  float scale;       /* any finite value; NaN (default): 1/sqrt(qk_dim) */
+  float temperature; /* finite, > 0; default 1                       */
+  float softcap;     /* finite, >= 0; 0 (default): none              */
+  bool causal;       /* default false                                */
+  int64_t window_left, window_right;  /* >= 0; -1 (default): unlimited        */
   clattn_mask_polarity mask_polarity; /* of mask and key_mask                */
-  uint32_t outputs;          /* CLATTN_OUT_* that calls will ask for         */
+  uint32_t outputs; /* CLATTN_OUT_* that calls will ask for         */
   clattn_weights_stage weights_stage; /* default PROBABILITIES               */
-  bool average_weights;      /* mean over query heads: weights [B,1,Sq,Skv];
+  bool average_weights; /* mean over query heads: weights [B,1,Sq,Skv];
                               * of PROBABILITIES only                        */
-  clattn_path path;          /* default AUTO; a named path never changes     */
+  clattn_path path;     /* default AUTO; a named path never changes     */
 } clattn_desc;
 
 CLATTN_API void clattn_desc_init(clattn_desc *desc);
@@ -345,24 +346,24 @@ CLATTN_API clattn_status clattn_plan_scratch_bytes(const clattn_plan *plan,
 /* Extents: B batch, Hq/Hk query/key heads, Sq query rows, Skv keys, D and Dv
  * head sizes. "|1" means the extent may be 1 and is then broadcast. */
 typedef struct clattn_args {
-  size_t struct_size;      /* set by clattn_args_init                        */
-  clattn_tensor q;         /* [B,Hq,Sq,D]                                    */
-  clattn_tensor k;         /* [B,Hk,Skv,D]                                   */
-  clattn_tensor v;         /* [B,Hk,Skv,Dv]                                  */
-  clattn_tensor out;       /* [B,Hq,Sq,Dv]                                   */
-  clattn_tensor lse;       /* F32 [B,Hq,Sq,1], with CLATTN_OUT_LSE           */
-  clattn_tensor weights;   /* F32 or the desc's dtype; [B,Hq,Sq,Skv], or
+  size_t struct_size;       /* set by clattn_args_init                        */
+  clattn_tensor q;          /* [B,Hq,Sq,D]                                    */
+  clattn_tensor k;          /* [B,Hk,Skv,D]                                   */
+  clattn_tensor v;          /* [B,Hk,Skv,Dv]                                  */
+  clattn_tensor out;        /* [B,Hq,Sq,Dv]                                   */
+  clattn_tensor lse;        /* F32 [B,Hq,Sq,1], with CLATTN_OUT_LSE           */
+  clattn_tensor weights;    /* F32 or the desc's dtype; [B,Hq,Sq,Skv], or
                             * [B,1,Sq,Skv] averaged; CLATTN_OUT_WEIGHTS      */
-  clattn_tensor mask;      /* optional BOOL [B|1,Hq|1,Sq|1,Skv|1]            */
-  clattn_tensor key_mask;  /* optional BOOL [B|1,1,1,Skv|1]                  */
-  clattn_tensor bias;      /* optional F32/F16/BF16 [B|1,Hq|1,Sq|1,Skv|1]    */
-  clattn_tensor kv_lengths;/* optional I32/I64 [B,1,1,1]; default Skv. Read on
+  clattn_tensor mask;       /* optional BOOL [B|1,Hq|1,Sq|1,Skv|1]            */
+  clattn_tensor key_mask;   /* optional BOOL [B|1,1,1,Skv|1]                  */
+  clattn_tensor bias;       /* optional F32/F16/BF16 [B|1,Hq|1,Sq|1,Skv|1]    */
+  clattn_tensor kv_lengths; /* optional I32/I64 [B,1,1,1]; default Skv. Read on
                             * the device, clamped to 0..Skv                  */
-  clattn_tensor q_starts;  /* optional I32/I64 [B,1,1,1]; else q_start. Read
+  clattn_tensor q_starts;   /* optional I32/I64 [B,1,1,1]; else q_start. Read
                             * on the device, clamped to +-2^30               */
-  int64_t q_start;         /* within +-2^30; default CLATTN_AT_END           */
+  int64_t q_start;          /* within +-2^30; default CLATTN_AT_END           */
   clattn_tensor alibi_slopes; /* optional F32 [1,Hq,1,1]                     */
-  clattn_tensor sinks;     /* optional F32 [1,Hq,1,1]; -inf: no sink         */
+  clattn_tensor sinks; /* optional F32 [1,Hq,1,1]; -inf: no sink         */
 } clattn_args;
 
 CLATTN_API void clattn_args_init(clattn_args *args);
@@ -385,10 +386,12 @@ CLATTN_API clattn_status clattn_execute(const clattn_plan *plan,
  * q [batch,q_heads,q_len,qk_dim], k and v [batch,kv_heads,kv_len,...], out
  * [batch,q_heads,q_len,v_dim]. desc.dtype must be F32 and outputs 0.
  * The compiled plan is kept in the context for the next call. */
-CLATTN_API clattn_status clattn_attention_f32(
-    clattn_context *context, const clattn_desc *desc, int64_t batch,
-    int64_t q_len, int64_t kv_len, const float *q, const float *k,
-    const float *v, float *out);
+CLATTN_API clattn_status clattn_attention_f32(clattn_context *context,
+                                              const clattn_desc *desc,
+                                              int64_t batch, int64_t q_len,
+                                              int64_t kv_len, const float *q,
+                                              const float *k, const float *v,
+                                              float *out);
 
 /* ---- Rotary position embedding -----------------------------------------------
  * (Su et al. 2021, "RoFormer".) For each pair k < R/2 with the table row's
@@ -433,20 +436,17 @@ CLATTN_API clattn_status clattn_copy(clattn_queue *queue,
  * out = x W^T + b, the linear layer. x [B,1,M,K], w [1,1,N,K] as PyTorch
  * stores weights (out,in), bias optional [1,1,1,N], out [B,1,M,N]. Each F32,
  * F16 or BF16, any strides. Follows clattn_context_config.dense. */
-CLATTN_API clattn_status clattn_linear(clattn_queue *queue,
-                                       const clattn_tensor *x,
-                                       const clattn_tensor *w,
-                                       const clattn_tensor *bias,
-                                       const clattn_tensor *out,
-                                       clattn_event *const *wait, size_t n_wait,
-                                       clattn_event **event);
+CLATTN_API clattn_status clattn_linear(
+    clattn_queue *queue, const clattn_tensor *x, const clattn_tensor *w,
+    const clattn_tensor *bias, const clattn_tensor *out,
+    clattn_event *const *wait, size_t n_wait, clattn_event **event);
 
 /* ---- KV cache ----------------------------------------------------------------
  * Keys and values of up to `capacity` rows a batch entry, on the device; the
  * lengths are kept on the host and, for kernels, on the device. */
 typedef struct clattn_kv_cache_config {
-  size_t struct_size;            /* set by clattn_kv_cache_config_init       */
-  clattn_dtype dtype;            /* of storage: F32 (default), F16, BF16     */
+  size_t struct_size; /* set by clattn_kv_cache_config_init       */
+  clattn_dtype dtype; /* of storage: F32 (default), F16, BF16     */
   int64_t batch, kv_heads, capacity, qk_dim, v_dim; /* each >= 1             */
 } clattn_kv_cache_config;
 
@@ -483,13 +483,13 @@ CLATTN_API clattn_status clattn_kv_cache_view(const clattn_kv_cache *cache,
  * as torch.nn.MultiheadAttention (batch first). Head h owns columns
  * h*head_dim .. (h+1)*head_dim: split and join are strides, never copies. */
 typedef struct clattn_mha_config {
-  size_t struct_size;   /* set by clattn_mha_config_init                     */
-  int64_t embed_dim;    /* E: columns of query                               */
-  int64_t kdim, vdim;   /* columns of key and value; 0 (default): E          */
-  int64_t out_dim;      /* columns of output; 0 (default): E                 */
-  int64_t num_heads;    /* query heads                                       */
-  int64_t num_kv_heads; /* 0 (default): num_heads                            */
-  int64_t head_dim;     /* 0 (default): E / num_heads, which must be exact   */
+  size_t struct_size;    /* set by clattn_mha_config_init                     */
+  int64_t embed_dim;     /* E: columns of query                               */
+  int64_t kdim, vdim;    /* columns of key and value; 0 (default): E          */
+  int64_t out_dim;       /* columns of output; 0 (default): E                 */
+  int64_t num_heads;     /* query heads                                       */
+  int64_t num_kv_heads;  /* 0 (default): num_heads                            */
+  int64_t head_dim;      /* 0 (default): E / num_heads, which must be exact   */
   clattn_desc attention; /* dtype, scale, softcap, causal, window, polarity,
                           * outputs, averaging, path; its heads and sizes are
                           * ignored and filled in from above                 */
@@ -498,8 +498,9 @@ typedef struct clattn_mha_config {
 /* Defaults as PyTorch has them: not causal, mask polarity CLATTN_TRUE_HIDES. */
 CLATTN_API void clattn_mha_config_init(clattn_mha_config *config);
 
-typedef struct clattn_mha_weights { /* borrowed views, alive while the layer is */
-  size_t struct_size;   /* set by clattn_mha_weights_init                    */
+typedef struct
+    clattn_mha_weights { /* borrowed views, alive while the layer is */
+  size_t struct_size;    /* set by clattn_mha_weights_init                    */
   clattn_tensor q_weight; /* [1,1,num_heads*head_dim, E]                     */
   clattn_tensor k_weight; /* [1,1,num_kv_heads*head_dim, kdim]               */
   clattn_tensor v_weight; /* [1,1,num_kv_heads*head_dim, vdim]               */
@@ -515,28 +516,25 @@ CLATTN_API clattn_status clattn_mha_create(clattn_context *context, int device,
 CLATTN_API void clattn_mha_destroy(clattn_mha *mha);
 
 typedef struct clattn_mha_args {
-  size_t struct_size;     /* set by clattn_mha_args_init                     */
-  clattn_tensor query;    /* [B,1,L,E]                                       */
-  clattn_tensor key;      /* [B,1,S,kdim]; absent: the query                 */
-  clattn_tensor value;    /* [B,1,S,vdim]; absent: the key                   */
-  clattn_tensor output;   /* [B,1,L,out_dim]                                 */
-  clattn_tensor weights;  /* as in clattn_args                               */
-  clattn_tensor attn_mask;        /* optional BOOL, as clattn_args.mask      */
+  size_t struct_size;      /* set by clattn_mha_args_init                     */
+  clattn_tensor query;     /* [B,1,L,E]                                       */
+  clattn_tensor key;       /* [B,1,S,kdim]; absent: the query                 */
+  clattn_tensor value;     /* [B,1,S,vdim]; absent: the key                   */
+  clattn_tensor output;    /* [B,1,L,out_dim]                                 */
+  clattn_tensor weights;   /* as in clattn_args                               */
+  clattn_tensor attn_mask; /* optional BOOL, as clattn_args.mask      */
   clattn_tensor key_padding_mask; /* optional BOOL [B|1,1,1,T]               */
   clattn_tensor bias, kv_lengths, q_starts, alibi_slopes, sinks;
-  int64_t q_start;        /* default CLATTN_AT_END                           */
+  int64_t q_start; /* default CLATTN_AT_END                           */
   /* The projected keys and values are appended to it and attention runs over
    * all it holds, T keys (else T = S); not with kv_lengths. May be NULL. */
   clattn_kv_cache *cache;
 } clattn_mha_args;
 
 CLATTN_API void clattn_mha_args_init(clattn_mha_args *args);
-CLATTN_API clattn_status clattn_mha_forward(clattn_mha *mha,
-                                            clattn_queue *queue,
-                                            const clattn_mha_args *args,
-                                            clattn_event *const *wait,
-                                            size_t n_wait,
-                                            clattn_event **event);
+CLATTN_API clattn_status clattn_mha_forward(
+    clattn_mha *mha, clattn_queue *queue, const clattn_mha_args *args,
+    clattn_event *const *wait, size_t n_wait, clattn_event **event);
 
 /* ---- Native handles -------------------------------------------------------------
  * The untyped ground of clattn_cl.h; use that header instead. Handles are

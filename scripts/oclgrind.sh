@@ -9,22 +9,29 @@ if ! command -v oclgrind >/dev/null; then
   exit 77
 fi
 
-report=$(mktemp)
-trap 'rm -f "$report"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-# The simulator alone: no other platform, no kernels cached for another device.
-export CLATTN_CACHE_DIR=
-export CLATTN_DEVICE=opencl
+# Oclgrind 21.10 forgets to resize its notes on what is initialised when the
+# place of a freed buffer goes to a larger one, and then reports the excess. So
+# buffers are not freed.
+echo 'int clReleaseMemObject(void *m) { return m ? 0 : -38; }' |
+  ${CC:-cc} -x c -shared -fPIC -o "$work/keep.so" - || exit 1
 
+# The simulator alone: no other device, no kernels cached for another run.
+# Without -cl-opt-disable its compiler emits "freeze", which it cannot execute.
+export CLATTN_CACHE_DIR='' CLATTN_DEVICE=opencl
 {
-  oclgrind --data-races --uninitialized --check-api --max-errors 20 "$@" 2>&1
-  echo "status $?" >"$report.status"
-} | tee "$report"
-status=$(sed 's/status //' "$report.status")
-rm -f "$report.status"
+  oclgrind --data-races --uninitialized --check-api --max-errors 20 \
+    --build-options -cl-opt-disable \
+    sh -c 'LD_PRELOAD="$0 ${LD_PRELOAD:-}" exec "$@"' "$work/keep.so" "$@" 2>&1
+  echo $? >"$work/status"
+} | tee "$work/report"
+status=$(cat "$work/status")
 
-errors='^(Invalid (read|write)|.*data race|Uninitialized value|.*Work-group divergence|Unaligned address|Oclgrind -|OCLGRIND FATAL ERROR|Oclgrind: .* errors generated)'
-if grep -qE "$errors" "$report"; then
+errors='^(Invalid (read|write)|.*data race|Uninitialized|Controlflow|'
+errors=$errors'.*divergence|Unaligned|Oclgrind|OCLGRIND)'
+if grep -qE "$errors" "$work/report"; then
   echo 'oclgrind: the reports above are failures' >&2
   exit 1
 fi

@@ -30,7 +30,7 @@ criterion() {
   tap=$logs/unit.tap
   rm -f "$tap"
   # The status of the test program, not that of the pipe's end.
-  { "$1" --ascii --verbose --tap="$tap" 2>&1; echo $? >"$logs/status"; } |
+  { "$1" --color=never --verbose --tap="$tap" 2>&1; echo $? >"$logs/status"; } |
     condense
   status=$(cat "$logs/status")
   touch "$tap"

@@ -47,7 +47,7 @@ typedef enum clt_kernel {
 #define CLT_X(id, file, entry, args, n) CLT_K_##id,
   CLT_KERNEL_MAP(CLT_X)
 #undef CLT_X
-  CLT_KERNEL_COUNT
+      CLT_KERNEL_COUNT
 } clt_kernel;
 
 typedef struct clt_kernel_desc {
@@ -59,18 +59,18 @@ extern const clt_kernel_desc clt_kernels[CLT_KERNEL_COUNT]; /* core/kernels.c */
 
 /* Where a step takes a buffer from. */
 typedef struct clt_ref {
-  void *mem;       /* backend memory object; NULL and !scratch: absent        */
-  bool scratch;    /* the submission's scratch buffer                         */
+  void *mem;    /* backend memory object; NULL and !scratch: absent        */
+  bool scratch; /* the submission's scratch buffer                         */
 } clt_ref;
 
 typedef struct clt_step {
   clt_kernel kernel;
   int n_buffers;
   clt_ref buffers[CLT_MAX_BUFFERS];
-  size_t groups[3];       /* work-groups in x, y, z; each >= 1                */
-  size_t group_size[2];   /* work-items of a group in x, y; 1,1 for lanes     */
-  size_t local_bytes;     /* of the kernel's local memory argument; >= 16     */
-  const void *args;       /* the kernel's struct, alive during submit         */
+  size_t groups[3];     /* work-groups in x, y, z; each >= 1                */
+  size_t group_size[2]; /* work-items of a group in x, y; 1,1 for lanes     */
+  size_t local_bytes;   /* of the kernel's local memory argument; >= 16     */
+  const void *args;     /* the kernel's struct, alive during submit         */
 } clt_step;
 
 /* Services that the core gives a backend (a backend module must not need

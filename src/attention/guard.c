@@ -52,9 +52,9 @@ static void site_close(site *s) {
 /* A check: its inputs as bytes, its output as floats, and how steps are made
  * when the two lie in given buffers. */
 typedef struct check {
-  const clt_row *row;   /* attention, or */
-  clt_kernel kernel;    /* a single kernel */
-  bool half;            /* store f16 */
+  const clt_row *row; /* attention, or */
+  clt_kernel kernel;  /* a single kernel */
+  bool half;          /* store f16 */
   float *input;
   size_t in_floats, out_floats;
 } check;
@@ -136,8 +136,8 @@ static void attention_steps(const check *c, site *s, clt_work *work) {
   args.lse = floats(&s->out, at, B, HQ, sq, 1, false);
   at += (size_t)(B * HQ * sq);
   if (weights)
-    args.weights = floats(&s->out, at, B, desc.average_weights ? 1 : HQ, sq,
-                          keys, false);
+    args.weights =
+        floats(&s->out, at, B, desc.average_weights ? 1 : HQ, sq, keys, false);
   clt_problem problem;
   work->status = clt_problem_init(&problem, &desc, &s->device, &args);
   if (work->status == CLATTN_OK)
@@ -153,14 +153,21 @@ static void kernel_steps(const check *c, site *s, clt_work *work) {
   const clt_i32 type = c->half ? CLT_F16 : CLT_F32;
   clt_step *step = NULL;
   if (c->kernel == CLT_K_ROTARY) {
-    const clt_rotary_args a = {
-        .x = {0, {480, 160, 16, 1}},
-        .out = {0, {480, 160, 16, 1}},
-        .cos = {2048, {0, 0, 6, 1}},
-        .sin = {2560, {0, 0, 6, 1}},
-        .batch = 2, .heads = 3, .rows = 10, .dim = 16, .rotary_dim = 12,
-        .n_rows = 20, .x_dtype = type, .out_dtype = CLT_F32,
-        .table_dtype = type, .position_start = 3, .interleaved = c->half};
+    const clt_rotary_args a = {.x = {0, {480, 160, 16, 1}},
+                               .out = {0, {480, 160, 16, 1}},
+                               .cos = {2048, {0, 0, 6, 1}},
+                               .sin = {2560, {0, 0, 6, 1}},
+                               .batch = 2,
+                               .heads = 3,
+                               .rows = 10,
+                               .dim = 16,
+                               .rotary_dim = 12,
+                               .n_rows = 20,
+                               .x_dtype = type,
+                               .out_dtype = CLT_F32,
+                               .table_dtype = type,
+                               .position_start = 3,
+                               .interleaved = c->half};
     step = clt_work_add(work, c->kernel, &a, 10, 1, 2, 16);
     if (step) {
       step->n_buffers = 5;
@@ -170,8 +177,12 @@ static void kernel_steps(const check *c, site *s, clt_work *work) {
   } else if (c->kernel == CLT_K_COPY) {
     const clt_copy_args a = {.src = {5, {700, 350, 17, 1}},
                              .dst = {1, {2, 640, 40, 2}},
-                             .batch = 1, .heads = 2, .rows = 19, .dim = 17,
-                             .src_dtype = type, .dst_dtype = CLT_F32};
+                             .batch = 1,
+                             .heads = 2,
+                             .rows = 19,
+                             .dim = 17,
+                             .src_dtype = type,
+                             .dst_dtype = CLT_F32};
     step = clt_work_add(work, c->kernel, &a, 2, 2, 1, 16);
     if (step) {
       step->n_buffers = 2;
@@ -195,10 +206,17 @@ static void kernel_steps(const check *c, site *s, clt_work *work) {
           .b = {at, {0, 0, turned ? 1 : MM_DEPTH, turned ? MM_COLS : 1}},
           .c = {i * 2600, {0, 0, MM_COLS, 1}},
           .bias = {17, 1},
-          .batch = 1, .heads = 1, .b_group = 1,
-          .m = i < 2 ? MM_ROWS : 1, .n = MM_COLS, .k = MM_DEPTH,
-          .a_dtype = type, .b_dtype = type, .c_dtype = CLT_F32,
-          .bias_dtype = type, .alpha = 0.5f};
+          .batch = 1,
+          .heads = 1,
+          .b_group = 1,
+          .m = i < 2 ? MM_ROWS : 1,
+          .n = MM_COLS,
+          .k = MM_DEPTH,
+          .a_dtype = type,
+          .b_dtype = type,
+          .c_dtype = CLT_F32,
+          .bias_dtype = type,
+          .alpha = 0.5f};
       clt_matmul_add(work,
                      s->state ? CLT_K_MATMUL : c->kernel, /* the reference */
                      &a, in, in, out, in);
@@ -344,9 +362,12 @@ static clattn_status guard(clt_device *device, const clt_row *row,
   const clt_backend_ops *ops = device->ops;
   char reason[512] = "";
   switch (ops->verdict_get(device->impl, kernel, reason, sizeof reason)) {
-    case CLT_TRUSTED: return CLATTN_OK;
-    case CLT_REFUSED: return clt_fail(CLATTN_UNSUPPORTED, "%s", reason);
-    default: break;
+    case CLT_TRUSTED:
+      return CLATTN_OK;
+    case CLT_REFUSED:
+      return clt_fail(CLATTN_UNSUPPORTED, "%s", reason);
+    default:
+      break;
   }
   clattn_status status = CLATTN_OK;
   const int checks = kernel == CLT_K_MATMUL_BLAS ? 1 : 2; /* fp32 only */

@@ -5,8 +5,8 @@
 
 void clattn_kv_cache_config_init(clattn_kv_cache_config *config) {
   if (!config) return;
-  *config = (clattn_kv_cache_config){
-      .struct_size = sizeof *config, .dtype = CLATTN_F32};
+  *config = (clattn_kv_cache_config){.struct_size = sizeof *config,
+                                     .dtype = CLATTN_F32};
 }
 
 static clattn_status check_config(const clattn_kv_cache_config *c,
@@ -44,11 +44,10 @@ static clattn_status check_config(const clattn_kv_cache_config *c,
 static void add_lengths(clattn_kv_cache *cache, clt_work *work) {
   for (int64_t b = 0; b < cache->config.batch; b += CLT_SET_MAX) {
     const int64_t left = cache->config.batch - b;
-    clt_set_args a = {.offset = b,
-                      .count = (clt_i32)(left < CLT_SET_MAX ? left
-                                                            : CLT_SET_MAX)};
-    for (int i = 0; i < a.count; i++)
-      a.values[i] = (clt_i32)cache->next[b + i];
+    clt_set_args a = {
+        .offset = b,
+        .count = (clt_i32)(left < CLT_SET_MAX ? left : CLT_SET_MAX)};
+    for (int i = 0; i < a.count; i++) a.values[i] = (clt_i32)cache->next[b + i];
     clt_step *step = clt_work_add(work, CLT_K_SET_I32, &a, 1, 1, 1, 16);
     if (!step) return;
     step->n_buffers = 1;
@@ -83,7 +82,8 @@ clattn_status clattn_kv_cache_create(clattn_context *context, int device,
   CLT_TRY(clt_guard_kernel(found, CLT_K_SET_I32));
 
   clattn_kv_cache *cache = clt_alloc(sizeof *cache);
-  if (!cache) return clt_fail(CLATTN_OUT_OF_MEMORY, "cache: out of host memory");
+  if (!cache)
+    return clt_fail(CLATTN_OUT_OF_MEMORY, "cache: out of host memory");
   cache->device = found;
   cache->config = *config;
   clt_context_retain(context);
@@ -141,8 +141,8 @@ static void add_rows(const clattn_kv_cache *cache, clt_work *work,
     from.offset += b * src->stride[0];
     from.extent[0] = each;
     from.extent[2] = n;
-    clattn_tensor to = clattn_view_bhsd(buffer, c->dtype, c->batch,
-                                        c->kv_heads, c->capacity, dim);
+    clattn_tensor to = clattn_view_bhsd(buffer, c->dtype, c->batch, c->kv_heads,
+                                        c->capacity, dim);
     to.offset = b * to.stride[0] + cache->lengths[b] * to.stride[2];
     to.extent[0] = each;
     to.extent[2] = n;
@@ -171,8 +171,8 @@ clattn_status clt_kv_cache_add_append(clattn_kv_cache *cache, clt_work *work,
                 "rows[%" PRId64 "]: got %" PRId64 ", want 0..%" PRId64, b, add,
                 n);
     CLT_REQUIRE(add <= c->capacity - cache->lengths[b],
-                "k: %" PRId64 " rows for entry %" PRId64 ", which holds %" PRId64
-                " of %" PRId64 ": the cache is full",
+                "k: %" PRId64 " rows for entry %" PRId64
+                ", which holds %" PRId64 " of %" PRId64 ": the cache is full",
                 add, b, cache->lengths[b], c->capacity);
     cache->next[b] = cache->lengths[b] + add;
   }
@@ -197,13 +197,10 @@ static clattn_status check_queue(const clattn_kv_cache *cache,
   return CLATTN_OK;
 }
 
-clattn_status clattn_kv_cache_append(clattn_kv_cache *cache,
-                                     clattn_queue *queue,
-                                     const clattn_tensor *k,
-                                     const clattn_tensor *v,
-                                     const int64_t *rows,
-                                     clattn_event *const *wait, size_t n_wait,
-                                     clattn_event **event) {
+clattn_status clattn_kv_cache_append(
+    clattn_kv_cache *cache, clattn_queue *queue, const clattn_tensor *k,
+    const clattn_tensor *v, const int64_t *rows, clattn_event *const *wait,
+    size_t n_wait, clattn_event **event) {
   if (event) *event = NULL;
   CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
   CLT_TRY(check_queue(cache, queue));
@@ -255,8 +252,8 @@ void clt_kv_cache_views(const clattn_kv_cache *cache, const int64_t *lengths,
     v->extent[2] = n;
   }
   if (device_lengths)
-    *device_lengths = clattn_view_bhsd(cache->device_lengths, CLATTN_I32,
-                                       c->batch, 1, 1, 1);
+    *device_lengths =
+        clattn_view_bhsd(cache->device_lengths, CLATTN_I32, c->batch, 1, 1, 1);
 }
 
 clattn_status clattn_kv_cache_view(const clattn_kv_cache *cache,

@@ -7,10 +7,10 @@
 struct clattn_kv_cache {
   clt_device *device; /* device->context is held */
   clattn_kv_cache_config config;
-  clattn_buffer *k, *v; /* [batch, kv_heads, capacity, dim], dense */
+  clattn_buffer *k, *v;          /* [batch, kv_heads, capacity, dim], dense */
   clattn_buffer *device_lengths; /* I32 [batch] */
-  int64_t *lengths; /* [batch] rows held */
-  int64_t *next;    /* [batch] what they become when the pending change is in */
+  int64_t *lengths;              /* [batch] rows held */
+  int64_t *next; /* [batch] what they become when the pending change is in */
 };
 
 /* Adds a copy of src to dst, extents equal and checked (rotary.c). */

@@ -51,9 +51,12 @@ static bool blas_takes(const clt_matmul_args *m) {
  * and for whoever asks for it. */
 static bool prefer_blas(const clt_device *device) {
   switch (device->context->dense) {
-    case CLATTN_DENSE_BLAS: return true;
-    case CLATTN_DENSE_OWN: return false;
-    default: return device->type == CLATTN_DEVICE_GPU;
+    case CLATTN_DENSE_BLAS:
+      return true;
+    case CLATTN_DENSE_OWN:
+      return false;
+    default:
+      return device->type == CLATTN_DEVICE_GPU;
   }
 }
 
@@ -72,8 +75,8 @@ clattn_status clt_matmul_choose(clt_device *device, const clt_matmul_args *args,
   }
   *kernel = clt_matmul_own(device);
   clattn_status status = clt_guard_kernel(device, *kernel);
-  if (*kernel == CLT_K_MATMUL || (status != CLATTN_UNSUPPORTED &&
-                                  status != CLATTN_BUILD_FAILED))
+  if (*kernel == CLT_K_MATMUL ||
+      (status != CLATTN_UNSUPPORTED && status != CLATTN_BUILD_FAILED))
     return status;
   clt_log(device->context, "matmul: the kernel for CPUs serves: %s",
           clattn_error_message());
@@ -158,26 +161,25 @@ static bool rows_in_line(const clattn_tensor *t, clt_i64 *stride) {
 static void linear_args(const clattn_tensor *x, const clattn_tensor *w,
                         const clattn_tensor *bias, const clattn_tensor *out,
                         clt_matmul_args *args) {
-  const clt_view1 bias_view = {bias->buffer ? bias->offset : 0,
-                               bias->buffer && bias->extent[3] > 1
-                                   ? bias->stride[3]
-                                   : 0};
-  *args = (clt_matmul_args){
-      .a = matrix_view(x),
-      .b = matrix_view(w),
-      .c = matrix_view(out),
-      .bias = bias_view,
-      .batch = (clt_i32)x->extent[0],
-      .heads = 1,
-      .b_group = 1,
-      .m = (clt_i32)x->extent[2],
-      .n = (clt_i32)w->extent[2],
-      .k = (clt_i32)w->extent[3],
-      .a_dtype = (clt_i32)x->dtype,
-      .b_dtype = (clt_i32)w->dtype,
-      .c_dtype = (clt_i32)out->dtype,
-      .bias_dtype = bias->buffer ? (clt_i32)bias->dtype : 0,
-      .alpha = 1.0f};
+  const clt_view1 bias_view = {
+      bias->buffer ? bias->offset : 0,
+      bias->buffer && bias->extent[3] > 1 ? bias->stride[3] : 0};
+  *args =
+      (clt_matmul_args){.a = matrix_view(x),
+                        .b = matrix_view(w),
+                        .c = matrix_view(out),
+                        .bias = bias_view,
+                        .batch = (clt_i32)x->extent[0],
+                        .heads = 1,
+                        .b_group = 1,
+                        .m = (clt_i32)x->extent[2],
+                        .n = (clt_i32)w->extent[2],
+                        .k = (clt_i32)w->extent[3],
+                        .a_dtype = (clt_i32)x->dtype,
+                        .b_dtype = (clt_i32)w->dtype,
+                        .c_dtype = (clt_i32)out->dtype,
+                        .bias_dtype = bias->buffer ? (clt_i32)bias->dtype : 0,
+                        .alpha = 1.0f};
   args->b.s[0] = args->b.s[1] = 0; /* one matrix for the whole batch */
   /* A batch that lies row behind row is one tall matrix: fewer, fuller tiles. */
   const int64_t rows = x->extent[0] * x->extent[2];
@@ -238,9 +240,8 @@ clattn_status clt_linear_add(clt_work *work, const clattn_tensor *x,
 
 clattn_status clattn_linear(clattn_queue *queue, const clattn_tensor *x,
                             const clattn_tensor *w, const clattn_tensor *bias,
-                            const clattn_tensor *out,
-                            clattn_event *const *wait, size_t n_wait,
-                            clattn_event **event) {
+                            const clattn_tensor *out, clattn_event *const *wait,
+                            size_t n_wait, clattn_event **event) {
   if (event) *event = NULL;
   CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
   CLT_REQUIRE(x, "x: got NULL, want a tensor");

@@ -6,7 +6,7 @@
 #include "kv_cache.h"
 
 struct clattn_mha {
-  clt_device *device; /* device->context is held */
+  clt_device *device;       /* device->context is held */
   clattn_mha_config config; /* defaults resolved */
   clattn_mha_weights weights;
   clattn_plan *plan;
@@ -30,8 +30,8 @@ void clattn_mha_weights_init(clattn_mha_weights *weights) {
 
 void clattn_mha_args_init(clattn_mha_args *args) {
   if (!args) return;
-  *args = (clattn_mha_args){.struct_size = sizeof *args,
-                            .q_start = CLATTN_AT_END};
+  *args =
+      (clattn_mha_args){.struct_size = sizeof *args, .q_start = CLATTN_AT_END};
 }
 
 /* ---- creation ------------------------------------------------------------------- */
@@ -59,12 +59,14 @@ static clattn_status resolve_config(const clattn_mha_config *given,
                 *sizes[i].value);
   }
   CLT_REQUIRE(c->num_heads % c->num_kv_heads == 0,
-              "config->num_kv_heads: got %" PRId64 ", want a divisor of "
+              "config->num_kv_heads: got %" PRId64
+              ", want a divisor of "
               "num_heads (%" PRId64 ")",
               c->num_kv_heads, c->num_heads);
   if (c->head_dim == 0) {
     CLT_REQUIRE(c->embed_dim % c->num_heads == 0,
-                "config->embed_dim: got %" PRId64 ", want a multiple of "
+                "config->embed_dim: got %" PRId64
+                ", want a multiple of "
                 "num_heads (%" PRId64 ") when head_dim is 0",
                 c->embed_dim, c->num_heads);
     c->head_dim = c->embed_dim / c->num_heads;
@@ -130,8 +132,8 @@ clattn_status clattn_mha_create(clattn_context *context, int device,
   CLT_TRY(clt_desc_check(&resolved.attention));
   CLT_TRY(check_weights(found, &resolved, weights));
   clattn_plan *plan = NULL;
-  CLT_TRY(clattn_plan_create(context, found->index, &resolved.attention,
-                             &plan));
+  CLT_TRY(
+      clattn_plan_create(context, found->index, &resolved.attention, &plan));
   clattn_mha *mha = clt_alloc(sizeof *mha);
   if (!mha) {
     clattn_plan_destroy(plan);
@@ -314,8 +316,8 @@ static clattn_status add_linear(clt_work *work, const clattn_tensor *x,
 }
 
 static clattn_status add_attention(clattn_mha *mha, clt_work *work,
-                                   const clattn_mha_args *args,
-                                   const middle *m, const inputs *in) {
+                                   const clattn_mha_args *args, const middle *m,
+                                   const inputs *in) {
   clattn_args a;
   clattn_args_init(&a);
   a.q = m->q;
@@ -375,7 +377,8 @@ clattn_status clattn_mha_forward(clattn_mha *mha, clattn_queue *queue,
   clattn_event *first_waits[8], **waits = first_waits, *done = NULL;
   if (n_wait + 1 > sizeof first_waits / sizeof *first_waits) {
     waits = clt_alloc((n_wait + 1) * sizeof *waits);
-    if (!waits) return clt_fail(CLATTN_OUT_OF_MEMORY, "mha: out of host memory");
+    if (!waits)
+      return clt_fail(CLATTN_OUT_OF_MEMORY, "mha: out of host memory");
   }
   size_t n = 0;
   for (; n < n_wait; n++) waits[n] = wait[n];

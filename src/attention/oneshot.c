@@ -71,9 +71,9 @@ static clattn_status get_plan(clt_plan_cache *cache, clt_device *device,
     e = e->next;
   if (!e) {
     e = clt_alloc(sizeof *e);
-    status = e ? clt_plan_new(device, desc, &e->plan)
-               : clt_fail(CLATTN_OUT_OF_MEMORY,
-                          "attention: out of host memory");
+    status =
+        e ? clt_plan_new(device, desc, &e->plan)
+          : clt_fail(CLATTN_OUT_OF_MEMORY, "attention: out of host memory");
     if (status == CLATTN_OK) {
       e->plan->borrowed = true;
       e->key = problem.args;
@@ -180,13 +180,17 @@ clattn_status clattn_attention_f32(clattn_context *context,
                 "%s: got %lld, want 1..2^30-1", lengths[i].name,
                 (long long)lengths[i].value);
   host_array arrays[] = {
-      {.name = "q", .data = q,
+      {.name = "q",
+       .data = q,
        .extent = {batch, desc->q_heads, q_len, desc->qk_dim}},
-      {.name = "k", .data = k,
+      {.name = "k",
+       .data = k,
        .extent = {batch, desc->kv_heads, kv_len, desc->qk_dim}},
-      {.name = "v", .data = v,
+      {.name = "v",
+       .data = v,
        .extent = {batch, desc->kv_heads, kv_len, desc->v_dim}},
-      {.name = "out", .data = out,
+      {.name = "out",
+       .data = out,
        .extent = {batch, desc->q_heads, q_len, desc->v_dim}}};
   for (int i = 0; i < 4; i++) CLT_TRY(array_bytes(&arrays[i]));
   const char *o = (const char *)out;

@@ -39,8 +39,7 @@ __attribute__((format(printf, 2, 3))) static void append(text *t,
   const int n = vsnprintf(t->at + t->used, t->room - t->used, format, list);
   va_end(list);
   if (n > 0)
-    t->used = t->used + (size_t)n < t->room ? t->used + (size_t)n
-                                            : t->room - 1;
+    t->used = t->used + (size_t)n < t->room ? t->used + (size_t)n : t->room - 1;
 }
 
 /* Whether the row can serve this descriptor on this device; compiles and checks
@@ -66,10 +65,10 @@ static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
     CLT_TRY(device->ops->limits(device->impl, row->kernels[i], &local_bytes,
                                 &group_size));
     if (group_size < row->min_group)
-      return clt_fail(CLATTN_UNSUPPORTED,
-                      "%s needs groups of %zu work-items, the device allows %zu",
-                      clt_kernels[row->kernels[i]].entry, row->min_group,
-                      group_size);
+      return clt_fail(
+          CLATTN_UNSUPPORTED,
+          "%s needs groups of %zu work-items, the device allows %zu",
+          clt_kernels[row->kernels[i]].entry, row->min_group, group_size);
   }
   if (row->local_floats) {
     clt_problem problem;

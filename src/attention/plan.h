@@ -14,12 +14,12 @@ static inline size_t clt_ceil_div(size_t a, size_t b) {
 
 typedef struct clt_row {
   const char *name;
-  clattn_path path;       /* FUSED or UNFUSED */
-  clt_kernel kernels[3];  /* the first carries the guard's verdict */
+  clattn_path path;      /* FUSED or UNFUSED */
+  clt_kernel kernels[3]; /* the first carries the guard's verdict */
   int n_kernels;
-  bool for_gpu;           /* shaped for GPUs, else for CPU-type devices */
-  bool any_length;        /* serves every q_len */
-  size_t min_group;       /* work-items that every kernel needs; 0: one */
+  bool for_gpu;     /* shaped for GPUs, else for CPU-type devices */
+  bool any_length;  /* serves every q_len */
+  size_t min_group; /* work-items that every kernel needs; 0: one */
   /* Local memory a group needs, in floats; 0: none to speak of. */
   size_t (*local_floats)(const clt_device *device, const clt_attn_args *args);
   /* Lengths that this row is for; NULL: all. */

@@ -62,11 +62,11 @@ clattn_status clt_desc_check(const clattn_desc *desc) {
               "desc->mask_polarity: got %d, want CLATTN_TRUE_ATTENDS or "
               "CLATTN_TRUE_HIDES",
               (int)desc->mask_polarity);
-  CLT_REQUIRE((desc->outputs & ~(uint32_t)(CLATTN_OUT_LSE |
-                                           CLATTN_OUT_WEIGHTS)) == 0,
-              "desc->outputs: got 0x%x, want bits of CLATTN_OUT_LSE | "
-              "CLATTN_OUT_WEIGHTS",
-              (unsigned)desc->outputs);
+  CLT_REQUIRE(
+      (desc->outputs & ~(uint32_t)(CLATTN_OUT_LSE | CLATTN_OUT_WEIGHTS)) == 0,
+      "desc->outputs: got 0x%x, want bits of CLATTN_OUT_LSE | "
+      "CLATTN_OUT_WEIGHTS",
+      (unsigned)desc->outputs);
   CLT_REQUIRE((int)desc->weights_stage >= CLATTN_WEIGHTS_PROBABILITIES &&
                   (int)desc->weights_stage <= CLATTN_WEIGHTS_BIASED,
               "desc->weights_stage: got %d, want a CLATTN_WEIGHTS_* value",
@@ -76,11 +76,11 @@ clattn_status clt_desc_check(const clattn_desc *desc) {
               "desc->average_weights: got true with weights_stage %d, want "
               "CLATTN_WEIGHTS_PROBABILITIES",
               (int)desc->weights_stage);
-  CLT_REQUIRE((int)desc->path >= CLATTN_AUTO &&
-                  (int)desc->path <= CLATTN_UNFUSED,
-              "desc->path: got %d, want CLATTN_AUTO, CLATTN_FUSED or "
-              "CLATTN_UNFUSED",
-              (int)desc->path);
+  CLT_REQUIRE(
+      (int)desc->path >= CLATTN_AUTO && (int)desc->path <= CLATTN_UNFUSED,
+      "desc->path: got %d, want CLATTN_AUTO, CLATTN_FUSED or "
+      "CLATTN_UNFUSED",
+      (int)desc->path);
   return CLATTN_OK;
 }
 
@@ -124,8 +124,7 @@ clt_view clt_view_of(const clattn_tensor *t) {
   clt_view view = {0, {0}};
   if (!t->buffer) return view;
   view.offset = t->offset;
-  for (int i = 0; i < 4; i++)
-    view.s[i] = t->extent[i] == 1 ? 0 : t->stride[i];
+  for (int i = 0; i < 4; i++) view.s[i] = t->extent[i] == 1 ? 0 : t->stride[i];
   return view;
 }
 
@@ -152,10 +151,10 @@ static clattn_status check_tensors(const clattn_desc *desc,
   const int64_t Sq = args->q.extent[2], T = args->k.extent[2];
   const bool weights = (desc->outputs & CLATTN_OUT_WEIGHTS) != 0;
   const bool lse = (desc->outputs & CLATTN_OUT_LSE) != 0;
-  const clt_want q = {.name = "args->q",
-                      .dtypes = type,
-                      .extent = {CLT_ANY_EXTENT, Hq, CLT_ANY_EXTENT,
-                                 desc->qk_dim}};
+  const clt_want q = {
+      .name = "args->q",
+      .dtypes = type,
+      .extent = {CLT_ANY_EXTENT, Hq, CLT_ANY_EXTENT, desc->qk_dim}};
   CLT_TRY(clt_tensor_check(device, &args->q, &q));
   const clt_want k = {.name = "args->k",
                       .dtypes = type,
@@ -217,8 +216,8 @@ static clattn_status check_tensors(const clattn_desc *desc,
        .optional = true},
   };
   const clattn_tensor *const tensors[] = {
-      &args->v,        &args->out,  &args->lse,        &args->weights,
-      &args->mask,     &args->key_mask, &args->bias,   &args->kv_lengths,
+      &args->v,        &args->out,          &args->lse,  &args->weights,
+      &args->mask,     &args->key_mask,     &args->bias, &args->kv_lengths,
       &args->q_starts, &args->alibi_slopes, &args->sinks};
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
     CLT_TRY(clt_tensor_check(device, tensors[i], &others[i]));
@@ -246,8 +245,8 @@ static clattn_status check_overlap(const clattn_args *args) {
   for (size_t i = 0; i < n; i++)
     for (size_t j = 0; all[i].output && j < n; j++)
       if (i != j && !(all[j].output && j < i))
-        CLT_TRY(clt_tensor_disjoint(all[i].t, all[i].name, all[j].t,
-                                    all[j].name));
+        CLT_TRY(
+            clt_tensor_disjoint(all[i].t, all[i].name, all[j].t, all[j].name));
   return CLATTN_OK;
 }
 
@@ -257,11 +256,11 @@ clattn_status clt_problem_init(clt_problem *problem, const clattn_desc *desc,
   CLT_REQUIRE_STRUCT(args, clattn_args);
   CLT_TRY(check_tensors(desc, device, args));
   CLT_TRY(check_overlap(args));
-  CLT_REQUIRE(args->q_start == CLATTN_AT_END ||
-                  (args->q_start >= -CLT_MAX_START &&
-                   args->q_start <= CLT_MAX_START),
-              "args->q_start: got %lld, want -2^30..2^30 or CLATTN_AT_END",
-              (long long)args->q_start);
+  CLT_REQUIRE(
+      args->q_start == CLATTN_AT_END ||
+          (args->q_start >= -CLT_MAX_START && args->q_start <= CLT_MAX_START),
+      "args->q_start: got %lld, want -2^30..2^30 or CLATTN_AT_END",
+      (long long)args->q_start);
 
   CLT_TRY(clt_problem_from_desc(problem, desc));
   clt_attn_args *a = &problem->args;

@@ -6,8 +6,8 @@
 
 void clattn_rotary_args_init(clattn_rotary_args *args) {
   if (!args) return;
-  *args = (clattn_rotary_args){.struct_size = sizeof *args,
-                               .position_start = -1};
+  *args =
+      (clattn_rotary_args){.struct_size = sizeof *args, .position_start = -1};
 }
 
 static bool same_view(const clattn_tensor *a, const clattn_tensor *b) {
@@ -25,14 +25,13 @@ static clattn_status rotary_check(const clt_device *device,
                                   int64_t *rotary_dim) {
   const clt_want x = {.name = "args->x",
                       .dtypes = CLT_FLOATS,
-                      .extent = {CLT_ANY_EXTENT, CLT_ANY_EXTENT,
-                                 CLT_ANY_EXTENT, CLT_ANY_EXTENT}};
+                      .extent = {CLT_ANY_EXTENT, CLT_ANY_EXTENT, CLT_ANY_EXTENT,
+                                 CLT_ANY_EXTENT}};
   CLT_TRY(clt_tensor_check(device, &a->x, &x));
   const int64_t *e = a->x.extent;
   for (int i = 0; i < 4; i++)
     CLT_REQUIRE(e[i] < CLT_MAX_LENGTH,
-                "args->x: extent[%d] is %lld, want < 2^30", i,
-                (long long)e[i]);
+                "args->x: extent[%d] is %lld, want < 2^30", i, (long long)e[i]);
   const clt_want out = {.name = "args->out",
                         .dtypes = CLT_FLOATS,
                         .extent = {e[0], e[1], e[2], e[3]},
@@ -50,12 +49,11 @@ static clattn_status rotary_check(const clt_device *device,
               "args->position_start: got %lld with position_ids, want -1",
               (long long)a->position_start);
   const bool positions = ids || a->position_start >= 0;
-  const clt_want table = {
-      .name = "args->cos",
-      .dtypes = CLT_FLOATS,
-      .extent = {positions ? 1 : e[0], 1, positions ? CLT_ANY_EXTENT : e[2],
-                 R / 2},
-      .broadcast = {true, false, false, false}};
+  const clt_want table = {.name = "args->cos",
+                          .dtypes = CLT_FLOATS,
+                          .extent = {positions ? 1 : e[0], 1,
+                                     positions ? CLT_ANY_EXTENT : e[2], R / 2},
+                          .broadcast = {true, false, false, false}};
   CLT_TRY(clt_tensor_check(device, &a->cos, &table));
   clt_want sines = table;
   sines.name = "args->sin";
@@ -65,13 +63,13 @@ static clattn_status rotary_check(const clt_device *device,
   CLT_REQUIRE(a->cos.extent[2] < CLT_MAX_LENGTH,
               "args->cos: extent[2] is %lld, want < 2^30",
               (long long)a->cos.extent[2]);
-  CLT_REQUIRE(a->position_start < 0 ||
-                  (a->position_start < CLT_MAX_LENGTH &&
-                   a->position_start + e[2] <= a->cos.extent[2]),
-              "args->position_start: got %lld with %lld tokens, want them "
-              "inside the %lld rows of cos",
-              (long long)a->position_start, (long long)e[2],
-              (long long)a->cos.extent[2]);
+  CLT_REQUIRE(
+      a->position_start < 0 || (a->position_start < CLT_MAX_LENGTH &&
+                                a->position_start + e[2] <= a->cos.extent[2]),
+      "args->position_start: got %lld with %lld tokens, want them "
+      "inside the %lld rows of cos",
+      (long long)a->position_start, (long long)e[2],
+      (long long)a->cos.extent[2]);
   const clt_want id = {.name = "args->position_ids",
                        .dtypes = CLT_INTS,
                        .extent = {1, 1, e[0], e[2]},
@@ -140,10 +138,9 @@ clattn_status clattn_rotary_table(int64_t n, int64_t rotary_dim, double base,
                                   float *cos_table, float *sin_table) {
   CLT_REQUIRE(n >= 1 && n < CLT_MAX_LENGTH, "n: got %lld, want 1..2^30-1",
               (long long)n);
-  CLT_REQUIRE(rotary_dim >= 2 && rotary_dim % 2 == 0 &&
-                  rotary_dim < CLT_MAX_LENGTH,
-              "rotary_dim: got %lld, want an even number >= 2",
-              (long long)rotary_dim);
+  CLT_REQUIRE(
+      rotary_dim >= 2 && rotary_dim % 2 == 0 && rotary_dim < CLT_MAX_LENGTH,
+      "rotary_dim: got %lld, want an even number >= 2", (long long)rotary_dim);
   CLT_REQUIRE(isfinite(base) && base > 0, "base: got %g, want finite and > 0",
               base);
   CLT_REQUIRE(cos_table, "cos_table: got NULL, want n * rotary_dim/2 floats");
@@ -171,9 +168,9 @@ void clt_copy_add(clt_work *work, const clattn_tensor *src,
                            .dim = (clt_i32)src->extent[3],
                            .src_dtype = (clt_i32)src->dtype,
                            .dst_dtype = (clt_i32)dst->dtype};
-  clt_step *step = clt_work_add(
-      work, CLT_K_COPY, &a, clt_ceil_div((size_t)a.rows, COPY_ROWS),
-      (size_t)a.heads, (size_t)a.batch, 16);
+  clt_step *step = clt_work_add(work, CLT_K_COPY, &a,
+                                clt_ceil_div((size_t)a.rows, COPY_ROWS),
+                                (size_t)a.heads, (size_t)a.batch, 16);
   if (!step) return;
   step->n_buffers = 2;
   step->buffers[0] = clt_ref_of(src);

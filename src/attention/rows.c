@@ -20,8 +20,8 @@ static void fill_buffers(clt_step *step, const clt_problem *problem) {
 
 /* Adds a step of a *_tile kernel. */
 static void add_tiles(clt_work *work, const clt_problem *problem,
-                           clt_kernel kernel, size_t gx, size_t gy, size_t gz,
-                           size_t width, size_t height, size_t local_floats) {
+                      clt_kernel kernel, size_t gx, size_t gy, size_t gz,
+                      size_t width, size_t height, size_t local_floats) {
   clt_step *step = clt_work_add(work, kernel, &problem->args, gx, gy, gz,
                                 local_floats * sizeof(float));
   fill_buffers(step, problem);
@@ -63,9 +63,8 @@ static size_t fused_tile_local(const clt_device *device,
 
 static void fused_tile_build(const clt_problem *problem, clt_work *work) {
   const clt_attn_args *a = &problem->args;
-  const size_t height =
-      clt_tile_height(work->device, CLT_K_ATTN_FUSED_TILE, (size_t)a->q_len,
-                      fused_tile_floats, a);
+  const size_t height = clt_tile_height(work->device, CLT_K_ATTN_FUSED_TILE,
+                                        (size_t)a->q_len, fused_tile_floats, a);
   add_tiles(work, problem, CLT_K_ATTN_FUSED_TILE,
             clt_ceil_div((size_t)a->q_len, TILE_R * height) *
                 clt_ceil_div((size_t)a->v_dim, FUSED_TILE_DV),
@@ -110,8 +109,7 @@ static void split_parts(clt_problem *p, clt_work *work) {
   if (a->n_splits > 1) {
     const size_t rows = (size_t)a->batch * (size_t)a->q_heads *
                         (size_t)a->q_len * (size_t)a->n_splits;
-    a->part = (clt_i64)(clt_work_scratch(work, rows *
-                                                   CLT_SPLIT_PART(a->v_dim) *
+    a->part = (clt_i64)(clt_work_scratch(work, rows * CLT_SPLIT_PART(a->v_dim) *
                                                    sizeof(float)) /
                         sizeof(float));
     p->buffers[CLT_BUF_PART] = clt_ref_scratch();
@@ -128,11 +126,11 @@ static void split_build(const clt_problem *problem, clt_work *work) {
                             gz, local),
                &p);
   if (a->n_splits > 1)
-    fill_buffers(clt_work_add(work, CLT_K_ATTN_MERGE, a, (size_t)a->q_len,
-                              (size_t)a->q_heads, gz,
-                              CLT_PAD((size_t)a->v_dim, MAX_LANES) *
-                                  sizeof(float)),
-                 &p);
+    fill_buffers(
+        clt_work_add(work, CLT_K_ATTN_MERGE, a, (size_t)a->q_len,
+                     (size_t)a->q_heads, gz,
+                     CLT_PAD((size_t)a->v_dim, MAX_LANES) * sizeof(float)),
+        &p);
 }
 
 /* ---- split-KV, for GPUs --------------------------------------------------------- */
@@ -155,8 +153,7 @@ static void split_tile_build(const clt_problem *problem, clt_work *work) {
       clt_tile_height(work->device, CLT_K_ATTN_SPLIT_TILE, (size_t)a->kv_len,
                       split_tile_floats, a);
   add_tiles(work, &p, CLT_K_ATTN_SPLIT_TILE,
-            (size_t)a->n_splits *
-                clt_ceil_div((size_t)a->v_dim, SPLIT_TILE_DV),
+            (size_t)a->n_splits * clt_ceil_div((size_t)a->v_dim, SPLIT_TILE_DV),
             split_chunks(a), (size_t)a->batch, TILE_X, height,
             split_tile_floats(height, a));
   if (a->n_splits > 1)
@@ -288,17 +285,18 @@ static void unfused_with(const clt_problem *problem, clt_work *work,
   clattn_device_info info;
   work->device->ops->device_info(work->device->impl, &info);
   const size_t one = (size_t)a->q_len * (size_t)a->kv_len * sizeof(float);
-  if (one > info.max_alloc_bytes) {
-    work->status = clt_fail(
-        CLATTN_UNSUPPORTED,
-        "unfused: the scores of one head take %zu bytes, the largest buffer of "
-        "this device is %llu; the fused path needs none of it",
-        one, (unsigned long long)info.max_alloc_bytes);
-    return;
-  }
   /* The mean over heads is held beside the scores of one chunk. */
   const bool average = a->average_weights && a->weights_dtype;
   const size_t limit = (size_t)(info.max_alloc_bytes / (average ? 2 : 1));
+  if (one > limit) {
+    work->status = clt_fail(
+        CLATTN_UNSUPPORTED,
+        "unfused: the scores of one head take %zu bytes%s, the largest buffer "
+        "of this device is %llu; the fused path needs none of it",
+        one, average ? ", twice for the mean" : "",
+        (unsigned long long)info.max_alloc_bytes);
+    return;
+  }
   int batches, heads;
   choose_chunk(a, limit, &batches, &heads);
 

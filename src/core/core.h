@@ -78,7 +78,7 @@ struct clattn_context {
     void *state;
   } backends[2];
   int n_backends;
-  void *module; /* dlopen handle of the OpenCL module, or NULL */
+  void *module;    /* dlopen handle of the OpenCL module, or NULL */
   char *no_opencl; /* why no OpenCL device is here; NULL if there is one */
   clt_device *devices;
   int n_devices;
@@ -136,12 +136,12 @@ clattn_status clt_buffer_new(clt_device *device, size_t bytes,
 
 /* What a tensor argument must be. */
 typedef struct clt_want {
-  const char *name;    /* as the message names it, "args->mask"               */
-  unsigned dtypes;     /* bit set: 1u << CLATTN_F32 | ...                     */
-  int64_t extent[4];   /* exact; CLT_ANY_EXTENT: any >= 1                     */
-  bool broadcast[4];   /* the extent may also be 1                            */
-  bool optional;       /* buffer NULL is fine                                 */
-  bool output;         /* strides must not make elements share memory         */
+  const char *name;  /* as the message names it, "args->mask"               */
+  unsigned dtypes;   /* bit set: 1u << CLATTN_F32 | ...                     */
+  int64_t extent[4]; /* exact; CLT_ANY_EXTENT: any >= 1                     */
+  bool broadcast[4]; /* the extent may also be 1                            */
+  bool optional;     /* buffer NULL is fine                                 */
+  bool output;       /* strides must not make elements share memory         */
 } clt_want;
 #define CLT_ANY_EXTENT INT64_MIN
 #define CLT_FLOATS (1u << CLATTN_F32 | 1u << CLATTN_F16 | 1u << CLATTN_BF16)
@@ -198,9 +198,8 @@ static inline clt_ref clt_ref_scratch(void) {
 /* Submits; events of other backends are waited for on the host first. scratch
  * NULL or large enough. Converts the event. Does not free the work. */
 clattn_status clt_work_submit(clt_work *work, clattn_queue *queue,
-                              clattn_buffer *scratch,
-                              clattn_event *const *wait, size_t n_wait,
-                              clattn_event **event);
+                              clattn_buffer *scratch, clattn_event *const *wait,
+                              size_t n_wait, clattn_event **event);
 /* Checks the shared arguments queue, wait, n_wait. */
 clattn_status clt_check_enqueue(const clattn_queue *queue,
                                 clattn_event *const *wait, size_t n_wait);
