@@ -137,7 +137,8 @@ INLINE vf score_add(vf s, vf bias) {
 INLINE float score_sink(const clt_attn_args *A, GLOBAL const float *sinks,
                         int h) {
   if (!A->has_sinks) return MINUS_INF;
-  return sinks[A->sinks.offset + h * A->sinks.s] * LOG2E;
+  const float sink = sinks[A->sinks.offset + h * A->sinks.s] * LOG2E;
+  return sink > FLT_MAX ? FLT_MAX : sink; /* inf - inf must not arise */
 }
 INLINE float score_slope(const clt_attn_args *A, GLOBAL const float *slopes,
                          int h) {

@@ -251,6 +251,7 @@ INLINE vf exp2_v(vf x) {
   p = VFMA(p, r, VSPLAT(6.93146978e-1f));
   p = VFMA(p, r, VSPLAT(1.0f));
   p = AS_VF(AS_VU(p) + (AS_VU(t) << 23));
+  p = VSELECT(x == x, p, x); /* a NaN's payload would shift into nonsense */
   return VSELECT(x <= -64.0f, VSPLAT(0.0f), p);
 }
 #endif

@@ -19,8 +19,11 @@
  * A row that sees no key has O = 0, P = 0 and lse = -inf, never NaN. What a row
  * does not see never enters its arithmetic: NaN or Inf there cannot reach it.
  * A sink is one more logit in a row's maximum and sum that adds no value; it is
- * taken as it is, not divided by the temperature. Probabilities below 2^-64 of
- * a row's largest term are 0.
+ * taken as it is, not divided by the temperature.
+ *
+ * Limits of fp32: probabilities below 2^-64 of a row's largest term are 0;
+ * scores, biases and lse saturate at +-FLT_MAX ln 2 (2.36e38) times the
+ * temperature; scores or sums of V beyond float give Inf or NaN.
  *
  * (Vaswani et al. 2017, "Attention Is All You Need", eq. 1, and its common
  * extensions: GQA, ALiBi, sliding windows, logit soft-capping, sinks.)
@@ -157,7 +160,8 @@ typedef struct clattn_context_config {
   size_t struct_size;     /* set by clattn_context_config_init               */
   clattn_backend backend; /* default CLATTN_ANY                              */
   /* Directory whose .cl and .h files replace the embedded ones of the same
-   * name; NULL: $CLATTN_KERNEL_DIR if set, else none. */
+   * name; NULL: $CLATTN_KERNEL_DIR if set, else none. IO_ERROR unless it is a
+   * directory. */
   const char *kernel_dir;
   /* Where compiled kernels are kept between runs. NULL: $CLATTN_CACHE_DIR,
    * else $XDG_CACHE_HOME/clattn, else $HOME/.cache/clattn. "": no disk cache. */
@@ -307,8 +311,8 @@ typedef enum clattn_mask_polarity {
 typedef struct clattn_desc {
   size_t struct_size;        /* set by clattn_desc_init                      */
   clattn_dtype dtype;        /* of q, k, v, out; sums are fp32. Default F32  */
-  int64_t q_heads, kv_heads; /* >= 1; q_heads % kv_heads == 0                */
-  int64_t qk_dim, v_dim;     /* >= 1, may differ                             */
+  int64_t q_heads, kv_heads; /* >= 1, to be set; q_heads % kv_heads == 0     */
+  int64_t qk_dim, v_dim;     /* >= 1, to be set; may differ                  */
   float scale;       /* any finite value; NaN (default): 1/sqrt(qk_dim) */
   float temperature; /* finite, > 0; default 1                       */
   float softcap;     /* finite, >= 0; 0 (default): none              */

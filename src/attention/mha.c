@@ -63,6 +63,9 @@ static clattn_status resolve_config(const clattn_mha_config *given,
               ", want a divisor of "
               "num_heads (%" PRId64 ")",
               c->num_kv_heads, c->num_heads);
+  CLT_REQUIRE(!(c->attention.outputs & CLATTN_OUT_LSE),
+              "config->attention.outputs: got CLATTN_OUT_LSE, which the layer "
+              "does not give (clattn_execute does)");
   if (c->head_dim == 0) {
     CLT_REQUIRE(c->embed_dim % c->num_heads == 0,
                 "config->embed_dim: got %" PRId64
@@ -71,8 +74,11 @@ static clattn_status resolve_config(const clattn_mha_config *given,
                 c->embed_dim, c->num_heads);
     c->head_dim = c->embed_dim / c->num_heads;
   }
-  CLT_REQUIRE(c->head_dim >= 1 && c->head_dim <= max,
-              "config->head_dim: got %" PRId64 ", want 1..2^24", c->head_dim);
+  CLT_REQUIRE(c->head_dim >= 1 && c->head_dim <= max &&
+                  c->num_heads * c->head_dim < CLT_MAX_LENGTH,
+              "config->head_dim: got %" PRId64 ", want 1..2^24 and less than "
+              "2^30 / num_heads",
+              c->head_dim);
   c->attention.q_heads = c->num_heads;
   c->attention.kv_heads = c->num_kv_heads;
   c->attention.qk_dim = c->attention.v_dim = c->head_dim;
@@ -200,14 +206,48 @@ static clattn_status check_inputs(const clattn_mha *mha,
   CLT_REQUIRE(in->B < CLT_MAX_LENGTH && in->L < CLT_MAX_LENGTH &&
                   in->S < CLT_MAX_LENGTH,
               "args->query: its extents and the key's must be < 2^30");
-  const clattn_tensor *const outputs[] = {&args->output, &args->weights};
-  const char *const output_names[] = {"args->output", "args->weights"};
-  const clattn_tensor *const read[] = {&in->query, &in->key, &in->value};
-  const char *const read_names[] = {"args->query", "args->key", "args->value"};
+  return CLATTN_OK;
+}
+
+/* The outputs' memory meets nothing that the layer reads, nor each other. */
+static clattn_status check_overlap(const clattn_mha *mha,
+                                   const clattn_mha_args *args,
+                                   const inputs *in) {
+  const clattn_mha_weights *w = &mha->weights;
+  clattn_tensor k = {0}, v = {0}, lengths = {0};
+  if (args->cache)
+    clt_kv_cache_views(args->cache, args->cache->lengths, &k, &v, &lengths);
+  k.extent[2] = v.extent[2] = args->cache ? args->cache->config.capacity : 0;
+  const struct {
+    const clattn_tensor *t;
+    const char *name;
+  } outputs[] = {{&args->output, "args->output"},
+                 {&args->weights, "args->weights"}},
+    read[] = {{&in->query, "args->query"},
+              {&in->key, "args->key"},
+              {&in->value, "args->value"},
+              {&args->attn_mask, "args->attn_mask"},
+              {&args->key_padding_mask, "args->key_padding_mask"},
+              {&args->bias, "args->bias"},
+              {&args->kv_lengths, "args->kv_lengths"},
+              {&args->q_starts, "args->q_starts"},
+              {&args->alibi_slopes, "args->alibi_slopes"},
+              {&args->sinks, "args->sinks"},
+              {&k, "args->cache's keys"},
+              {&v, "args->cache's values"},
+              {&lengths, "args->cache's lengths"},
+              {&w->q_weight, "the layer's q_weight"},
+              {&w->k_weight, "the layer's k_weight"},
+              {&w->v_weight, "the layer's v_weight"},
+              {&w->o_weight, "the layer's o_weight"},
+              {&w->q_bias, "the layer's q_bias"},
+              {&w->k_bias, "the layer's k_bias"},
+              {&w->v_bias, "the layer's v_bias"},
+              {&w->o_bias, "the layer's o_bias"}};
   for (int o = 0; o < 2; o++)
-    for (int i = 0; i < 3; i++)
-      CLT_TRY(clt_tensor_disjoint(outputs[o], output_names[o], read[i],
-                                  read_names[i]));
+    for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+      CLT_TRY(clt_tensor_disjoint(outputs[o].t, outputs[o].name, read[i].t,
+                                  read[i].name));
   return clt_tensor_disjoint(&args->output, "args->output", &args->weights,
                              "args->weights");
 }
@@ -373,6 +413,7 @@ clattn_status clattn_mha_forward(clattn_mha *mha, clattn_queue *queue,
   inputs in;
   CLT_TRY(check_inputs(mha, args, &in));
   CLT_TRY(check_cache(mha, args, in.B));
+  CLT_TRY(check_overlap(mha, args, &in));
 
   clattn_event *first_waits[8], **waits = first_waits, *done = NULL;
   if (n_wait + 1 > sizeof first_waits / sizeof *first_waits) {

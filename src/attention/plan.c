@@ -9,10 +9,6 @@ void clattn_desc_init(clattn_desc *desc) {
   if (!desc) return;
   *desc = (clattn_desc){.struct_size = sizeof *desc,
                         .dtype = CLATTN_F32,
-                        .q_heads = 1,
-                        .kv_heads = 1,
-                        .qk_dim = 64,
-                        .v_dim = 64,
                         .scale = __builtin_nanf(""),
                         .temperature = 1.0f,
                         .window_left = -1,

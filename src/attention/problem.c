@@ -113,7 +113,8 @@ clattn_status clt_problem_from_desc(clt_problem *problem,
   a->scale2 = (float)(scale * unit);
   a->softcap2 = (float)(desc->softcap * unit);
   CLT_REQUIRE(isfinite(a->unit) && isfinite(a->scale2) &&
-                  isfinite(a->softcap2) && a->unit > 0,
+                  isfinite(a->softcap2) && a->unit > 0 &&
+                  (a->softcap2 > 0) == (desc->softcap > 0),
               "desc->temperature: got %g, which takes scale %g or softcap %g "
               "out of the range of float",
               (double)desc->temperature, scale, (double)desc->softcap);

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -168,6 +169,17 @@ static clattn_status context_new(const clattn_context_config *config,
   if (!context->settings.kernel_dir || !context->settings.cache_dir) {
     clt_context_release(context);
     return clt_fail(CLATTN_OUT_OF_MEMORY, "no memory: context");
+  }
+  struct stat entry;
+  const char *kernels = context->settings.kernel_dir;
+  if (kernels[0] != '\0' &&
+      (stat(kernels, &entry) != 0 || !S_ISDIR(entry.st_mode))) {
+    clattn_status status = clt_fail(
+        CLATTN_IO_ERROR, "%s: got \"%s\", want a directory",
+        config->kernel_dir ? "config->kernel_dir" : "CLATTN_KERNEL_DIR",
+        kernels);
+    clt_context_release(context);
+    return status;
   }
   *out = context;
   return CLATTN_OK;
@@ -419,8 +431,8 @@ clattn_status clattn_device_find(const clattn_context *context,
   }
   if (found < 0)
     return clt_fail(CLATTN_NO_DEVICE,
-                    "%s: got \"%s\", want cpu, gpu, opencl, an index below %d "
-                    "or part of a device's name%s%s",
+                    "%s: \"%s\" names none of the %d devices here (by index, by "
+                    "part of a name, or as cpu, gpu or opencl)%s%s",
                     source, selector, context->n_devices,
                     context->no_opencl ? "; no OpenCL device: " : "",
                     context->no_opencl ? context->no_opencl : "");

@@ -30,6 +30,7 @@ typedef struct picture {
   const char *const *row_labels, *const *column_labels;
   float low, high;
   int margin; /* columns that the row labels take */
+  int blanks; /* due in this line if anything follows */
   FILE *stream;
 } picture;
 
@@ -107,19 +108,40 @@ static int measure(const char *label, int *glyphs) {
   return columns;
 }
 
-static void spaces(FILE *stream, int n) { fprintf(stream, "%*s", n, ""); }
+/* Lines do not end in blanks: these wait for what they precede. */
+static void spaces(picture *p, int n) { p->blanks += n; }
+
+static void flush_spaces(picture *p) {
+  fprintf(p->stream, "%*s", p->blanks, "");
+  p->blanks = 0;
+}
+
+static void put(picture *p, const char *text) {
+  const size_t n = strspn(text, " ");
+  if (text[n] == '\0') {
+    spaces(p, (int)n);
+  } else {
+    flush_spaces(p);
+    fputs(text, p->stream);
+  }
+}
+
+static void end_line(picture *p) {
+  p->blanks = 0;
+  fputc('\n', p->stream);
+}
 
 /* A label within `columns`, cut with an ellipsis; returns the columns taken. */
-static int put_label(const picture *p, const char *label, int columns) {
+static int put_label(picture *p, const char *label, int columns) {
   const bool cut = measure(label, NULL) > columns;
   int taken = 0;
   glyph g;
   while (next_glyph(&label, &g) && taken + g.columns + cut <= columns) {
-    fputs(g.text, p->stream);
+    put(p, g.text);
     taken += g.columns;
   }
   if (cut && taken < columns) {
-    fputs("…", p->stream);
+    put(p, "…");
     taken++;
   }
   return taken;
@@ -137,14 +159,14 @@ static const char *row_label(const picture *p, int64_t row) {
   return there ? p->row_labels[row] : "";
 }
 
-static void put_margin(const picture *p, const char *label) {
-  spaces(p->stream, p->margin - shown_columns(p, label));
+static void put_margin(picture *p, const char *label) {
+  spaces(p, p->margin - shown_columns(p, label));
   put_label(p, label, p->config->label_columns);
-  if (p->margin > 0) spaces(p->stream, GAP);
+  if (p->margin > 0) spaces(p, GAP);
 }
 
 /* Line `line` of `lines` of the column labels, which stand on their feet. */
-static void put_column_line(const picture *p, int line, int lines, int width) {
+static void put_column_line(picture *p, int line, int lines, int width) {
   put_margin(p, "");
   for (int64_t j = 0; j < p->cols; j++) {
     const char *label = p->column_labels[j] ? p->column_labels[j] : "";
@@ -156,19 +178,19 @@ static void put_column_line(const picture *p, int line, int lines, int width) {
     for (; skip >= 0 && next_glyph(&label, &g); skip--) continue;
     if (skip >= 0) g.columns = g.bytes = 0;
     if (cut && line == lines - 1) {
-      fputs("⋮", p->stream);
+      put(p, "⋮");
       g.columns = 1;
     } else if (g.columns <= width && g.bytes > 0) {
-      fputs(g.text, p->stream);
+      put(p, g.text);
     } else {
       g.columns = 0; /* nothing here, or too wide for its column */
     }
-    spaces(p->stream, width - g.columns);
+    spaces(p, width - g.columns);
   }
-  fputc('\n', p->stream);
+  end_line(p);
 }
 
-static void put_column_labels(const picture *p, int width) {
+static void put_column_labels(picture *p, int width) {
   if (p->column_labels == NULL) return;
   int lines = 0;
   for (int64_t j = 0; j < p->cols; j++) {
@@ -216,7 +238,7 @@ static float level(const row_view *row, int64_t col) {
   return (float)(place < 0 ? 0 : place > 1 ? 1 : place);
 }
 
-static void put_color(const picture *p, int layer, float at) {
+static void put_color(picture *p, int layer, float at) {
   int rgb[3] = {128, 128, 128}; /* not finite */
   if (isfinite(at)) {
     const int i = at >= 1 ? 7 : (int)(at * 8);
@@ -226,6 +248,7 @@ static void put_color(const picture *p, int layer, float at) {
           (int)lroundf((float)viridis[i][c] +
                        between * (float)(viridis[i + 1][c] - viridis[i][c]));
   }
+  flush_spaces(p);
   fprintf(p->stream, "\x1b[%d;2;%d;%d;%dm", layer, rgb[0], rgb[1], rgb[2]);
 }
 
@@ -234,21 +257,26 @@ static const char *shade(float at) {
   return shades[at >= 1 ? 4 : (int)(at * 4 + 0.5f)];
 }
 
-static void put_full_row(const picture *p, int64_t row) {
+static void put_full_row(picture *p, int64_t row) {
   const bool colors = p->config->style == CLATTN_KIT_COLORS;
   const row_view view = view_row(p, row);
   put_margin(p, row_label(p, row));
   for (int64_t j = 0; j < p->cols; j++) {
     const float at = level(&view, j);
-    if (colors) put_color(p, 48, at);
-    fputs(!colors ? shade(at) : isfinite(at) ? "  " : "??", p->stream);
+    if (!colors) {
+      put(p, shade(at));
+    } else {
+      put_color(p, 48, at);
+      fputs(isfinite(at) ? "  " : "??", p->stream);
+    }
   }
-  fputs(colors ? "\x1b[0m\n" : "\n", p->stream);
+  if (colors) fputs("\x1b[0m", p->stream);
+  end_line(p);
 }
 
 /* Rows `row` and `row` + 1 in one line: the upper one's label stands to the
  * left, the lower one's to the right. */
-static void put_half_rows(const picture *p, int64_t row) {
+static void put_half_rows(picture *p, int64_t row) {
   const bool both = row + 1 < p->rows;
   const row_view upper = view_row(p, row);
   const row_view lower = view_row(p, both ? row + 1 : row);
@@ -260,14 +288,15 @@ static void put_half_rows(const picture *p, int64_t row) {
   }
   fputs("\x1b[0m", p->stream);
   if (both && p->margin > 0) {
-    spaces(p->stream, GAP);
+    spaces(p, GAP);
     put_label(p, row_label(p, row + 1), p->config->label_columns);
   }
-  fputc('\n', p->stream);
+  end_line(p);
 }
 
-static void put_legend(const picture *p) {
+static void put_legend(picture *p) {
   put_margin(p, "");
+  flush_spaces(p);
   if (p->config->by_row)
     fputs("0 ", p->stream);
   else

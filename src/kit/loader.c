@@ -56,9 +56,9 @@ clattn_status clattn_kit_loader_create(const clattn_kit_loader_config *config,
   KIT_REQUIRE(ids != NULL || n == 0, "ids: got NULL, want %lld numbers",
               (long long)n);
   KIT_REQUIRE(n > config->length,
-              "n: got %lld tokens, want at least %lld for one window and its "
+              "n: got %lld tokens, want more than %lld for one window and its "
               "target",
-              (long long)n, (long long)config->length + 1);
+              (long long)n, (long long)config->length);
   clattn_kit_loader *made = calloc(1, sizeof *made);
   if (made == NULL) return KIT_OUT_OF_MEMORY("loader");
   made->config = *config;

@@ -223,9 +223,9 @@ clattn_status clattn_kit_safetensors_parse(const void *bytes, size_t size_bytes,
   return CLATTN_OK;
 }
 
-/* Maps a regular, non-empty file for reading. */
+/* Maps a regular, non-empty file for reading. To open a pipe would block. */
 static clattn_status map_file(const char *path, void **map, size_t *bytes) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return BAD("%s: %s", path, strerror(errno));
   clattn_status status = CLATTN_OK;
   struct stat info;
@@ -433,28 +433,29 @@ static bool put(FILE *stream, const clattn_kit_tensor *const *order, size_t n,
 static clattn_status put_file(const char *path,
                               const clattn_kit_tensor *const *order, size_t n,
                               const char *header) {
-  /* mkstemp makes files private; a file made by fopen would be 0666 less the
-   * umask, and to read the umask is to change it for every thread. */
   struct stat old;
-  mode_t mode = 0644;
-  if (stat(path, &old) == 0) {
-    /* A rename would replace a device or a pipe by a file of its name. */
-    if (!S_ISREG(old.st_mode)) return BAD("%s: not a regular file", path);
-    mode = old.st_mode & 0777;
-  }
-  const size_t room = strlen(path) + 8;
+  const bool exists = lstat(path, &old) == 0;
+  /* A rename would replace a device, a pipe or a link by a file of its name. */
+  if (exists && !S_ISREG(old.st_mode))
+    return BAD("%s: not a regular file", path);
+  const size_t room = strlen(path) + 32;
   char *temporary = malloc(room);
   if (temporary == NULL) return KIT_OUT_OF_MEMORY("safetensors");
-  snprintf(temporary, room, "%s.XXXXXX", path);
   clattn_status status = CLATTN_OK;
-  const int fd = mkstemp(temporary);
+  const mode_t mode = exists ? old.st_mode & 0777 : 0666; /* less the umask */
+  int fd = -1;
+  for (unsigned i = 0; fd < 0 && i < 100; i++) {
+    snprintf(temporary, room, "%s.%ld.%u", path, (long)getpid(), i);
+    fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0 && errno != EEXIST) break;
+  }
   FILE *stream = fd < 0 ? NULL : fdopen(fd, "wb");
   if (stream == NULL) {
     status = BAD("%s: %s", path, strerror(errno));
     if (fd >= 0) close(fd);
   } else {
     const bool ok = put(stream, order, n, header) && fflush(stream) == 0 &&
-                    fchmod(fd, mode) == 0 && fsync(fd) == 0;
+                    (!exists || fchmod(fd, mode) == 0) && fsync(fd) == 0;
     const int why = errno;
     const bool closed = fclose(stream) == 0;
     if (!ok || !closed || rename(temporary, path) != 0)

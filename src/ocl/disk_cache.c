@@ -112,8 +112,11 @@ static unsigned char *read_file(const char *path, const ocl_program *program,
   unsigned char *body = NULL, digest[32];
   struct stat entry;
   *why = NULL;
-  FILE *in = fopen(path, "rb");
+  /* To open a pipe would block. */
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  FILE *in = fd < 0 ? NULL : fdopen(fd, "rb");
   if (!in) {
+    if (fd >= 0) close(fd);
     if (errno != ENOENT && errno != ENOTDIR) *why = strerror(errno);
     return NULL;
   }
@@ -122,6 +125,8 @@ static unsigned char *read_file(const char *path, const ocl_program *program,
       memcmp(h->magic, magic, sizeof magic) != 0 ||
       memcmp(h->key, program->key, sizeof h->key) != 0 ||
       h->n_verdicts > OCL_KERNEL_COUNT ||
+      h->n_verdicts * sizeof(verdict) >
+          (uint64_t)entry.st_size - sizeof *h ||
       h->binary_bytes != (uint64_t)entry.st_size - sizeof *h -
                              h->n_verdicts * sizeof(verdict)) {
     *why = "not a file of this program";

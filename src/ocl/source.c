@@ -4,8 +4,10 @@
 #include "ocl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "source.h"
 
@@ -41,8 +43,11 @@ static clattn_status read_override(const char *directory, const char *name,
   if (!path) return CLATTN_OUT_OF_MEMORY;
   snprintf(path, room, "%s/%s", directory, name);
   clattn_status status = CLATTN_OK;
-  FILE *file = fopen(path, "rb");
+  /* To open a pipe would block, to read a directory fails later. */
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
   if (!file) {
+    if (fd >= 0) close(fd);
     if (errno != ENOENT && errno != ENOTDIR)
       status = ocl_error(CLATTN_IO_ERROR, "%s: %s", path, strerror(errno));
     ocl_free(path);

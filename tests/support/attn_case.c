@@ -100,6 +100,14 @@ static bool key_seen(const attn_problem *p, int b, int g, int j) {
   return false;
 }
 
+/* A NaN with every payload bit set, also as float: what GPUs and memset make. */
+static double full_nan(void) {
+  const uint64_t bits = UINT64_C(0x7fffffffffffffff);
+  double x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
 /* Spoils keys [.., d] and values [.., dv] as the case says. */
 static void poison(attn_problem *p, double *k, double *v) {
   const attn_case *c = &p->c;
@@ -115,8 +123,8 @@ static void poison(attn_problem *p, double *k, double *v) {
             if (d < c->d) k[row * c->d + d] = bad[n++ % 3];
             if (d < c->dv) v[row * c->dv + d] = bad[n++ % 3];
           }
-        if (c->poison == POISON_KEY && one) k[row * c->d] = NAN;
-        if (c->poison == POISON_VALUE && one) v[row * c->dv] = NAN;
+        if (c->poison == POISON_KEY && one) k[row * c->d] = full_nan();
+        if (c->poison == POISON_VALUE && one) v[row * c->dv] = full_nan();
       }
 }
 
