@@ -466,7 +466,8 @@ CLATTN_API clattn_status clattn_kv_cache_append(
     clattn_kv_cache *cache, clattn_queue *queue, const clattn_tensor *k,
     const clattn_tensor *v, const int64_t *rows, clattn_event *const *wait,
     size_t n_wait, clattn_event **event);
-/* Rewinds: entry b keeps its first lengths[b] rows, 0..its length. */
+/* Rewinds: entry b keeps its first lengths[b] rows, 0..its length. On an
+ * out-of-order queue finish the work that uses the cache first. */
 CLATTN_API clattn_status clattn_kv_cache_truncate(clattn_kv_cache *cache,
                                                   clattn_queue *queue,
                                                   const int64_t *lengths);

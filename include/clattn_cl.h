@@ -3,7 +3,8 @@
  * Every cl_* handle given is retained, never taken over: release yours whenever
  * you like. Errors and threads are as in clattn.h. The functions are inline and
  * only give types to the *_native functions of clattn.h; your program links
- * OpenCL itself as it already does. */
+ * OpenCL itself as it already does. Define CL_TARGET_OPENCL_VERSION (120 or more)
+ * before including this, as the OpenCL headers ask. */
 #ifndef CLATTN_CL_H
 #define CLATTN_CL_H
 

@@ -76,7 +76,8 @@ static clattn_status resolve_config(const clattn_mha_config *given,
   }
   CLT_REQUIRE(c->head_dim >= 1 && c->head_dim <= max &&
                   c->num_heads * c->head_dim < CLT_MAX_LENGTH,
-              "config->head_dim: got %" PRId64 ", want 1..2^24 and less than "
+              "config->head_dim: got %" PRId64
+              ", want 1..2^24 and less than "
               "2^30 / num_heads",
               c->head_dim);
   c->attention.q_heads = c->num_heads;

@@ -130,6 +130,8 @@ static bool set_option(attend_options *o, int option, const char *text) {
   }
 }
 
+enum { DEFAULT_WORDS = 20 };
+
 /* Options that depend on each other; CLI_OK or CLI_USAGE. */
 static int complete(attend_options *o) {
   if (o->stride == 0) o->stride = o->length;
@@ -139,7 +141,14 @@ static int complete(attend_options *o) {
   if (o->head >= o->heads)
     return cli_usage(&cli_attend, "--head: got %lld, want 0..%lld",
                      (long long)o->head, (long long)o->heads - 1);
-  if (o->words > o->length) o->words = o->length;
+  const bool asked = o->words >= 0;
+  if (!asked) o->words = DEFAULT_WORDS;
+  if (o->words > o->length) {
+    o->words = o->length;
+    if (asked)
+      cli_error("showing %lld words: --length is %lld", (long long)o->words,
+                (long long)o->length);
+  }
   return CLI_OK;
 }
 
@@ -295,7 +304,7 @@ static int attend(int argc, char **argv) {
                       .dim = 768,
                       .heads = 12,
                       .seed = 123,
-                      .words = 20,
+                      .words = -1,
                       .prefix = "att.",
                       .by_row = true};
   int status = CLI_OK;

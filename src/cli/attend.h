@@ -9,7 +9,7 @@ typedef struct attend_options {
   const char *file, *device, *weights, *prefix, *save;
   int64_t length, stride, batch; /* of the loader; stride 0: length */
   int64_t dim, heads, seed;
-  int64_t head, words; /* of the heatmap; words 0: none */
+  int64_t head, words; /* of the heatmap; words 0: none, < 0: the default */
   clattn_path path;
   int color; /* 0 auto, 1 always, 2 never */
   bool by_row;

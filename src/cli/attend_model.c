@@ -39,11 +39,13 @@ static clattn_status load_table(const clattn_kit_safetensors *file,
   if (!clattn_kit_safetensors_has(file, name)) return CLATTN_OK;
   const clattn_status status = clattn_kit_safetensors_find(file, name, &tensor);
   if (status != CLATTN_OK) return status;
+  char shape[CLI_SHAPE_CHARS];
   if (tensor.rank != 2 || tensor.extent[0] < rows || tensor.extent[1] != dim)
     return clattn_set_error(CLATTN_IO_ERROR,
-                            "tensor '%s': want rank 2 with at least %lld rows "
-                            "of %lld",
-                            name, (long long)rows, (long long)dim);
+                            "tensor '%s': got shape %s, want rank 2 with at "
+                            "least %lld rows of %lld",
+                            name, cli_shape(&tensor, shape), (long long)rows,
+                            (long long)dim);
   tensor.size_bytes =
       tensor.size_bytes / (size_t)tensor.extent[0] * (size_t)rows;
   tensor.extent[0] = rows;

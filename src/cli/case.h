@@ -41,6 +41,7 @@ typedef struct cli_case {
   int n_buffers;
   case_output outputs[CASE_MAX_OUTPUTS];
   int n_outputs;
+  int compared; /* outputs that checks compared                             */
   case_verdict verdict;
   char why[2048]; /* of a verdict other than PASS                           */
 } cli_case;
@@ -53,7 +54,8 @@ case_verdict case_run(cli_case *c, const case_target *target, bool weights);
 /* Compares what was read with what the file wants. */
 case_verdict case_check(cli_case *c);
 /* Runs and checks it as often as it takes to exercise the path: with weights
- * where the case has them and, on AUTO, without them too. */
+ * where the case has them and, on AUTO, without them too. SKIP where there was
+ * nothing to compare. */
 case_verdict case_verify(cli_case *c, const case_target *target);
 /* The largest error of the last check. */
 double case_max_error(const cli_case *c);

@@ -235,11 +235,16 @@ static bool load_mask(problem *p) {
 /* kv_lengths (B), slopes (Hq), sinks (Hq): each along one axis of four. */
 static bool load_vectors(problem *p) {
   cli_case *c = p->c;
-  clattn_kit_tensor lengths, slopes, sinks;
-  if (!case_input(c, c->opset ? "nonpad_kv_seqlen" : "kv_lengths", &lengths) ||
+  clattn_kit_tensor lengths, slopes, sinks, other;
+  const char *const names[] = {"kv_lengths", "nonpad_kv_seqlen"};
+  const bool onnx = c->opset != 0;
+  if (!case_input(c, names[onnx], &lengths) ||
+      !case_input(c, names[!onnx], &other) ||
       !case_input(c, "alibi_slopes", &slopes) ||
       !case_input(c, "sinks", &sinks))
     return false;
+  if (other.name != NULL)
+    return case_skip(c, "tensor '%s' is not known in this opset", other.name);
   return (lengths.name == NULL ||
           case_upload_as(c, &lengths, p->B, 1, 1, 1, &p->args.kv_lengths)) &&
          (slopes.name == NULL ||

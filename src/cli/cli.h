@@ -59,12 +59,23 @@ const char *cli_path_name(clattn_path path);
 
 /* ---- devices (common.c) -------------------------------------------------- */
 
-/* A context for a selector (NULL: the default device): "cpu" alone does not
- * look for OpenCL. Prints what failed. */
+/* The device that --device (NULL: not given) means; false, with a message that
+ * names the option, if there is none. */
+bool cli_find_device(const clattn_context *context, const char *selector,
+                     int *device);
+/* A context and its device by the same rule; for "cpu" alone OpenCL is not
+ * looked for. Prints what failed. */
 bool cli_context(const char *selector, clattn_context **context, int *device);
 /* A short name: "cpu" for the native device, else number and name. */
 void cli_device_label(const clattn_context *context, int device, char *label,
                       size_t room);
+
+/* ---- tensors (common.c) -------------------------------------------------- */
+
+enum { CLI_SHAPE_CHARS = 24 * CLATTN_KIT_MAX_RANK + 3 };
+/* "[2,3,4]"; returns `text`. */
+const char *cli_shape(const clattn_kit_tensor *tensor,
+                      char text[CLI_SHAPE_CHARS]);
 
 /* ---- progress (progress.c) ----------------------------------------------- */
 

@@ -120,16 +120,31 @@ const char *cli_path_name(clattn_path path) { return path_names[path]; }
 
 /* ---- devices ------------------------------------------------------------- */
 
+bool cli_find_device(const clattn_context *context, const char *selector,
+                     int *device) {
+  static const char argument[] = "selector: "; /* the library's name for it */
+  if (selector != NULL && strcmp(selector, "all") == 0) {
+    cli_error("--device: all is for `clattn verify` only; want one device");
+    return false;
+  }
+  if (clattn_device_find(context, selector, device) == CLATTN_OK) return true;
+  const char *message = clattn_error_message();
+  if (strncmp(message, argument, sizeof argument - 1) == 0)
+    message += sizeof argument - 1;
+  cli_error("%s%s", selector ? "--device: " : "", message);
+  return false;
+}
+
 bool cli_context(const char *selector, clattn_context **context, int *device) {
   clattn_context_config config;
   clattn_context_config_init(&config);
   if (selector != NULL && strcmp(selector, "cpu") == 0)
     config.backend = CLATTN_CPU;
   *context = NULL;
-  if (clattn_context_create(&config, context) == CLATTN_OK &&
-      clattn_device_find(*context, selector, device) == CLATTN_OK)
+  if (clattn_context_create(&config, context) != CLATTN_OK)
+    cli_error("%s", clattn_error_message());
+  else if (cli_find_device(*context, selector, device))
     return true;
-  cli_error("%s", clattn_error_message());
   clattn_context_destroy(*context);
   *context = NULL;
   return false;
@@ -145,4 +160,16 @@ void cli_device_label(const clattn_context *context, int device, char *label,
   else
     snprintf(label, room, "%d: %s", device, info.name);
   cli_clean(label);
+}
+
+/* ---- tensors ------------------------------------------------------------- */
+
+const char *cli_shape(const clattn_kit_tensor *tensor,
+                      char text[CLI_SHAPE_CHARS]) {
+  size_t used = (size_t)snprintf(text, CLI_SHAPE_CHARS, "[");
+  for (int i = 0; i < tensor->rank; i++)
+    used += (size_t)snprintf(text + used, CLI_SHAPE_CHARS - used, "%s%lld",
+                             i ? "," : "", (long long)tensor->extent[i]);
+  snprintf(text + used, CLI_SHAPE_CHARS - used, "]");
+  return text;
 }

@@ -1,5 +1,7 @@
 /* devices.c - clattn devices: what is there, and what plans would use. */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -71,13 +73,15 @@ typedef struct typical {
 
 static const typical problems[] = {
     {"prefill, 12 heads of 64, F32, causal", CLATTN_F32, 12, 12, 64, 0},
-    {"the same in F16", CLATTN_F16, 12, 12, 64, 0},
+    {"prefill, 12 heads of 64, F16, causal", CLATTN_F16, 12, 12, 64, 0},
     {"grouped queries, 32 heads on 8 of 128, BF16, causal", CLATTN_BF16, 32, 8,
      128, 0},
     {"an odd head size, 4 heads of 80, F32, causal", CLATTN_F32, 4, 4, 80, 0},
     {"attention weights asked for, 12 heads of 64, F32, causal", CLATTN_F32, 12,
      12, 64, CLATTN_OUT_WEIGHTS},
 };
+
+enum { N_PROBLEMS = sizeof problems / sizeof *problems };
 
 /* Each line of the plan's text, indented. */
 static void print_lines(const char *text) {
@@ -88,8 +92,9 @@ static void print_lines(const char *text) {
   }
 }
 
-static void print_plan(clattn_context *context, int device,
-                       const typical *problem) {
+/* What a plan says of itself, or why there is none; NULL: no memory. */
+static char *describe_plan(clattn_context *context, int device,
+                           const typical *problem) {
   clattn_desc desc;
   clattn_desc_init(&desc);
   desc.dtype = problem->dtype;
@@ -99,25 +104,43 @@ static void print_plan(clattn_context *context, int device,
   desc.causal = true;
   desc.outputs = problem->outputs;
   clattn_plan *plan;
-  printf("    %s:\n", problem->what);
-  if (clattn_plan_create(context, device, &desc, &plan) != CLATTN_OK) {
-    print_lines(clattn_error_message());
-    return;
-  }
-  print_lines(clattn_plan_info(plan));
+  if (clattn_plan_create(context, device, &desc, &plan) != CLATTN_OK)
+    return strdup(clattn_error_message());
+  char *text = strdup(clattn_plan_info(plan));
   clattn_plan_destroy(plan);
+  return text;
+}
+
+static bool same(const char *a, const char *b) {
+  return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+/* Every outcome once, below the problems that have it. */
+static void print_outcomes(char *const *outcomes) {
+  for (int i = 0; i < N_PROBLEMS; i++) {
+    bool printed = false;
+    for (int j = 0; j < i; j++) printed |= same(outcomes[i], outcomes[j]);
+    if (printed) continue;
+    printf("    %s", problems[i].what);
+    for (int j = i + 1; j < N_PROBLEMS; j++)
+      if (same(outcomes[i], outcomes[j])) printf(";\n    %s", problems[j].what);
+    printf(":\n");
+    print_lines(outcomes[i] ? outcomes[i] : "no memory");
+  }
 }
 
 static void print_plans(clattn_context *context, int device) {
-  enum { N = sizeof problems / sizeof *problems };
+  char *outcomes[N_PROBLEMS];
   cli_progress progress;
   cli_progress_begin(&progress, "compiling kernels, problem");
-  printf("  plans\n");
-  for (int i = 0; i < N; i++) {
-    cli_progress_step(&progress, i, N);
-    print_plan(context, device, &problems[i]);
-    cli_progress_clear(&progress);
+  for (int i = 0; i < N_PROBLEMS; i++) {
+    cli_progress_step(&progress, i, N_PROBLEMS);
+    outcomes[i] = describe_plan(context, device, &problems[i]);
   }
+  cli_progress_clear(&progress);
+  printf("  plans\n");
+  print_outcomes(outcomes);
+  for (int i = 0; i < N_PROBLEMS; i++) free(outcomes[i]);
 }
 
 /* ---- the command --------------------------------------------------------- */
@@ -163,8 +186,7 @@ static int devices(int argc, char **argv) {
   if (clattn_device_find(context, NULL, &chosen) != CLATTN_OK) chosen = -1;
   if (selector == NULL) {
     status = list(context, 0, clattn_device_count(context), chosen, brief);
-  } else if (clattn_device_find(context, selector, &device) != CLATTN_OK) {
-    cli_error("%s", clattn_error_message());
+  } else if (!cli_find_device(context, selector, &device)) {
     status = CLI_FAILED;
   } else {
     status = list(context, device, 1, chosen, brief);

@@ -40,6 +40,9 @@ static const cli_command *find(const char *name) {
 }
 
 static int help(const char *name) {
+  static const char *const own[] = {"help", "-h", "--help"};
+  for (size_t i = 0; name != NULL && i < sizeof own / sizeof *own; i++)
+    if (strcmp(name, own[i]) == 0) name = NULL;
   const cli_command *command = name ? find(name) : NULL;
   if (name != NULL && command == NULL)
     return cli_usage(NULL, "no command '%s'", name);

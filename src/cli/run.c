@@ -40,10 +40,10 @@ static bool print_output(const case_output *out) {
     high = fmaxf(high, values[i]);
   }
   free(values);
-  printf("%s %s [", out->got.name, clattn_kit_dtype_name(out->got.dtype));
-  for (int i = 0; i < out->got.rank; i++)
-    printf("%s%lld", i ? "," : "", (long long)out->got.extent[i]);
-  printf("]: %lld values", (long long)n);
+  char shape[CLI_SHAPE_CHARS];
+  printf("%s %s %s: %lld values", out->got.name,
+         clattn_kit_dtype_name(out->got.dtype), cli_shape(&out->got, shape),
+         (long long)n);
   if (odd < n) printf(", %g to %g", (double)low, (double)high);
   if (odd > 0) printf(", %lld not finite", (long long)odd);
   if (out->want.name != NULL) printf(", max err %.1e", out->max_error);
@@ -65,15 +65,17 @@ static bool write_outputs(const cli_case *c, const char *path) {
 static bool run_case(cli_case *c, const case_target *target, const char *path,
                      const char *out) {
   if (!case_open(path, c) || case_run(c, target, true) != CASE_PASS) {
-    cli_error("%s: %s", c->name, c->why);
+    cli_error("%s: %s", path, c->why);
     return false;
   }
   case_check(c);
   for (int i = 0; i < c->n_outputs; i++)
     if (!print_output(&c->outputs[i])) return false;
+  if (c->compared == 0)
+    printf("no expected outputs in the file: nothing was compared\n");
   if (out != NULL && !write_outputs(c, out)) return false;
   if (c->verdict == CASE_PASS) return true;
-  cli_error("%s: %s", c->name, c->why);
+  cli_error("%s: %s", path, c->why);
   return false;
 }
 

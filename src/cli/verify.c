@@ -21,6 +21,7 @@ static const char help[] =
     "\n"
     "One line a case: PASS, FAIL or SKIP, its name and why. The last line is\n"
     "`N passed, N failed, N skipped`. Exit status 1 if any failed.\n"
+    "A case without expected outputs is skipped.\n"
     "A case with attention weights is run with them and, where the path is\n"
     "auto, once more without, so that the fused path is checked as well.\n";
 

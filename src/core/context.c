@@ -430,12 +430,13 @@ clattn_status clattn_device_find(const clattn_context *context,
     if (found < 0) found = 0;
   }
   if (found < 0)
-    return clt_fail(CLATTN_NO_DEVICE,
-                    "%s: \"%s\" names none of the %d devices here (by index, by "
-                    "part of a name, or as cpu, gpu or opencl)%s%s",
-                    source, selector, context->n_devices,
-                    context->no_opencl ? "; no OpenCL device: " : "",
-                    context->no_opencl ? context->no_opencl : "");
+    return clt_fail(
+        CLATTN_NO_DEVICE,
+        "%s: \"%s\" names none of the %d devices here (by index, by "
+        "part of a name, or as cpu, gpu or opencl)%s%s",
+        source, selector, context->n_devices,
+        context->no_opencl ? "; no OpenCL device: " : "",
+        context->no_opencl ? context->no_opencl : "");
   *device = found;
   return CLATTN_OK;
 }

@@ -125,8 +125,7 @@ static unsigned char *read_file(const char *path, const ocl_program *program,
       memcmp(h->magic, magic, sizeof magic) != 0 ||
       memcmp(h->key, program->key, sizeof h->key) != 0 ||
       h->n_verdicts > OCL_KERNEL_COUNT ||
-      h->n_verdicts * sizeof(verdict) >
-          (uint64_t)entry.st_size - sizeof *h ||
+      h->n_verdicts * sizeof(verdict) > (uint64_t)entry.st_size - sizeof *h ||
       h->binary_bytes != (uint64_t)entry.st_size - sizeof *h -
                              h->n_verdicts * sizeof(verdict)) {
     *why = "not a file of this program";
