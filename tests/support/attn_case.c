@@ -477,7 +477,6 @@ void attn_run_all(const th_devices *devices, const attn_case *cases, int n,
                   uint64_t seed, tc_tally *tally) {
   char message[512], text[1024];
   for (int i = 0; i < n; i++) {
-    if (too_large(&cases[i])) continue;
     attn_problem p;
     attn_problem_init(&p, &cases[i], seed + (uint64_t)i);
     for (int d = 0; d < devices->count; d++)
@@ -498,4 +497,11 @@ void attn_run_all(const th_devices *devices, const attn_case *cases, int n,
       }
     attn_problem_free(&p);
   }
+}
+
+void attn_run_table(const th_devices *devices, const attn_case *cases, int n,
+                    uint64_t seed, tc_tally *tally) {
+  for (int i = 0; i < n; i++)
+    if (!too_large(&cases[i]))
+      attn_run_all(devices, &cases[i], 1, seed + (uint64_t)i, tally);
 }

@@ -83,6 +83,9 @@ typedef struct tc_tally {
 } tc_tally;
 void attn_run_all(const th_devices *devices, const attn_case *cases, int n,
                   uint64_t seed, tc_tally *tally);
+/* The same, without the cases that are too large for a reduced run. */
+void attn_run_table(const th_devices *devices, const attn_case *cases, int n,
+                    uint64_t seed, tc_tally *tally);
 extern const char *const tc_path_name[3];
 
 #endif /* ATTN_CASE_H */

@@ -375,7 +375,7 @@ static void run_table(bool forced) {
   const th_devices *devices = th_open(forced);
   SKIP_IF_NONE(devices)
   tc_tally tally = {0};
-  attn_run_all(devices, table, COUNT(table), 1000, &tally);
+  attn_run_table(devices, table, COUNT(table), 1000, &tally);
   finish(forced ? "table, GPU kernels" : "table", &tally);
 }
 
@@ -385,7 +385,7 @@ static void run_families(bool forced) {
   tc_tally tally = {0};
   family_size = 0;
   add_masks(), add_dims(), add_edges(), add_decode();
-  attn_run_all(devices, family, family_size, 2000, &tally);
+  attn_run_table(devices, family, family_size, 2000, &tally);
   finish(forced ? "families, GPU kernels" : "families", &tally);
 }
 
@@ -396,7 +396,7 @@ static void run_random(bool forced, int n) {
   th_rng rng = {20170612};
   for (int i = 0; i < n; i++) {
     attn_case c = attn_case_random(&rng);
-    attn_run_all(devices, &c, 1, th_next(&rng), &tally);
+    attn_run_table(devices, &c, 1, th_next(&rng), &tally);
   }
   finish(forced ? "random, GPU kernels" : "random", &tally);
 }
