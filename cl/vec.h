@@ -99,8 +99,14 @@ typedef uchar clt_u8;
 #  else
 #    define V_IOTA 0
 #  endif
-#  define V_EVEN(a, b) ((vf)((a).even, (b).even))
-#  define V_ODD(a, b) ((vf)((a).odd, (b).odd))
+/* Written out: Oclgrind 21.10 crashes on the halves of a vector of four. */
+#  if LANES == 4
+#    define V_EVEN(a, b) ((vf)((a).s0, (a).s2, (b).s0, (b).s2))
+#    define V_ODD(a, b) ((vf)((a).s1, (a).s3, (b).s1, (b).s3))
+#  else
+#    define V_EVEN(a, b) ((vf)((a).even, (b).even))
+#    define V_ODD(a, b) ((vf)((a).odd, (b).odd))
+#  endif
 
 #  if LANES == 1
 INLINE float vsum(vf a) { return a; }
