@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
       OK(clattn_device_get_info(context, d, &info));
       if (forced && info.backend == CLATTN_CPU) continue;
       visit(context, d);
-      printf("%s%s: ok\n", info.name, forced ? ", GPU-shaped kernels" : "");
+      printf("ok: %s%s\n", info.name, forced ? ", GPU-shaped kernels" : "");
       fflush(stdout);
     }
     clattn_context_destroy(context);
