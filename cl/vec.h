@@ -47,10 +47,12 @@
 #  define NOUNROLL _Pragma("nounroll")
 #  define VSPLAT(x) ((vf)(x))
 #  define VSPLAT_I(x) ((vi)(x))
+/* Not mad(): PoCL makes a product and a sum of it. Not fma() where it is slow. */
+#  pragma OPENCL FP_CONTRACT ON
 #  ifdef FP_FAST_FMAF
 #    define VFMA(a, b, c) fma((vf)(a), (b), (c))
 #  else
-#    define VFMA(a, b, c) mad((vf)(a), (b), (c))
+#    define VFMA(a, b, c) ((a) * (b) + (c))
 #  endif
 #  if LANES == 1
 typedef float vf;
