@@ -161,7 +161,7 @@ $(BUILD)/obj/src/core/module.o: $(BUILD)/module_dir
 
 # One source, one object an instruction set; select.c chooses at run time.
 isa_base := -DLANES=4
-isa_avx2 := -DLANES=8 -mavx2 -mfma
+isa_avx2 := -DLANES=8 -mavx2 -mfma -mf16c
 isa_avx512 := -DLANES=16 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma \
               -mprefer-vector-width=512
 $(BUILD)/obj/src/cpu/kernels.%.o: extra = -DCLT_ISA=$* $(isa_$*) -O3 \

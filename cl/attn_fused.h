@@ -136,22 +136,27 @@ COLD void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
     }
 }
 
-/* Rules of a boundary block, on S^T [keys][BM]. Positions p0.., keys j0.. */
+/* Rules of a boundary block, on S^T [keys][BM]. Positions p0.., keys j0..; mx is
+ * raised to the largest. */
 COLD void fused_rules(const clt_attn_args *A, LOCAL float *s,
                       LOCAL const float *tile, int masked, int whole,
-                      int kv_length, int keys, int p0, int j0, float slope) {
-  for (int t = 0; t < keys; t++) {
-    vi j = VSPLAT_I(j0 + t);
-    for (int v = 0; v < NV; v++) {
+                      int kv_length, int keys, int p0, int j0, float slope,
+                      vf *mx) {
+  for (int v = 0; v < NV; v++) {
+    const vi p = VSPLAT_I(p0 + v * LANES) + V_IOTA;
+    vf m = mx[v];
+    for (int t = 0; t < keys; t++) {
+      const vi j = VSPLAT_I(j0 + t);
       LOCAL float *at = s + t * BM + v * LANES;
-      vi p = VSPLAT_I(p0 + v * LANES) + V_IOTA;
       vf x = VLOAD(at);
       if (A->softcap2 > 0.0f) x = score_softcap(A, x);
       if (A->has_slopes) x = score_alibi(x, slope, p, j);
       if (masked) x = score_add(x, VLOAD(tile + t * BM + v * LANES));
       if (!whole) x = score_hide(x, score_sees(A, kv_length, p, j));
       VSTORE(x, at);
+      m = VMAX(m, x);
     }
+    mx[v] = m;
   }
 }
 
@@ -160,6 +165,18 @@ COLD void fused_mask_tile(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
                           GLOBAL const clt_u8 *key_mask,
                           GLOBAL const float *bias, LOCAL float *tile, int b,
                           int h, int i0, int rows, int j0, int keys) {
+  if ((!A->has_mask || A->mask.s[2] == 0) &&
+      (A->bias_dtype == 0 || A->bias.s[2] == 0)) { /* the same for all rows */
+    for (int t0 = 0; t0 < keys; t0 += LANES) {
+      const int n = MIN_OF(LANES, keys - t0);
+      float of[LANES];
+      VSTORE(mask_bias(A, mask, key_mask, bias, b, h, i0, j0 + t0, n), of);
+      for (int t = 0; t < n; t++)
+        for (int r = 0; r < BM; r += LANES)
+          VSTORE(VSPLAT(of[t]), tile + (t0 + t) * BM + r);
+    }
+    return;
+  }
   for (int r0 = 0; r0 < BM; r0 += LANES)
     for (int t0 = 0; t0 < keys; t0 += LANES) {
       vf a[LANES];
@@ -230,15 +247,12 @@ INLINE void attn_fused_group(
     /* The maximum above is wrong where a rule changes scores, and where the
      * padding rows of the last tile (score 0) took part. */
     if (ruled || keys % KEY_STEP != 0) {
+      for (int i = 0; i < NV; i++) mx[i] = m[i];
       if (masked)
         fused_mask_tile(A, mask, key_mask, bias, tile, b, h, i0, rows, j0,
                         keys);
-      if (ruled)
-        fused_rules(A, s, tile, masked, whole, kv_length, keys, p0, j0, slope);
-      for (int i = 0; i < NV; i++) mx[i] = m[i];
-      for (int t = 0; t < keys; t++)
-        for (int i = 0; i < NV; i++)
-          mx[i] = VMAX(mx[i], VLOAD(s + t * BM + i * LANES));
+      fused_rules(A, s, tile, masked, whole, kv_length, keys, p0, j0, slope,
+                  mx);
     }
 
     vf alpha[NV];

@@ -34,12 +34,23 @@ COLD void split_store(const clt_attn_args *A, GLOBAL float *out,
         row_lse(m, sum);
 }
 
-/* o[r][x..] += sum_t p[r][t] v[t][x..] for V vectors of columns. guard: terms
- * with p = 0 are left out (a hidden value may be NaN). */
-INLINE void split_pv(const int ROWS, const int V, LOCAL float *o, int ldo,
-                     LOCAL const float *p, GLOBAL const float *v, clt_i64 at,
-                     clt_i64 row_stride, int keys, int dtype, int guard) {
-  vf c[8][4];
+/* Values are read in the order in which they lie: a few keys at a time, each key's
+ * columns together, for as many vectors as registers hold accumulators. */
+#define PV_KEYS 4
+#define PV_AHEAD 32
+#if LANES >= 16
+#  define PV_WIDE 8
+#else
+#  define PV_WIDE 4
+#endif
+
+/* o[r][x..] += sum_t p[r][t] v[t][x..] for V vectors of columns. ROWS, V and
+ * dtype are literals. */
+INLINE void split_pv_tile(const int ROWS, const int V, const int dtype,
+                          LOCAL float *o, int ldo, LOCAL const float *p,
+                          GLOBAL const float *v, clt_i64 at, clt_i64 row_stride,
+                          int keys) {
+  vf c[2][8];
   UNROLL
   for (int r = 0; r < ROWS; r++) {
     UNROLL
@@ -47,15 +58,14 @@ INLINE void split_pv(const int ROWS, const int V, LOCAL float *o, int ldo,
   }
   NOUNROLL
   for (int t = 0; t < keys; t++) {
-    vf y[4];
+    vf w[2];
     UNROLL
-    for (int x = 0; x < V; x++)
-      y[x] = load_v(v, at + t * row_stride + x * LANES, dtype);
+    for (int r = 0; r < ROWS; r++) w[r] = VSPLAT(p[r * SPLIT_KEYS + t]);
     UNROLL
-    for (int r = 0; r < ROWS; r++) {
-      float w = p[r * BN + t];
-      if (!guard || w != 0.0f) UNROLL
-      for (int x = 0; x < V; x++) c[r][x] = VFMA(VSPLAT(w), y[x], c[r][x]);
+    for (int x = 0; x < V; x++) {
+      vf y = load_v(v, at + t * row_stride + x * LANES, dtype);
+      UNROLL
+      for (int r = 0; r < ROWS; r++) c[r][x] = VFMA(w[r], y, c[r][x]);
     }
   }
   UNROLL
@@ -65,16 +75,52 @@ INLINE void split_pv(const int ROWS, const int V, LOCAL float *o, int ldo,
   }
 }
 
-/* The same for whatever split_pv cannot take: a tail, a column stride. */
-COLD void split_pv_tail(int rows, LOCAL float *o, int ldo, LOCAL const float *p,
-                        GLOBAL const float *v, clt_i64 at, clt_i64 row_stride,
-                        clt_i64 col_stride, int cols, int keys, int dtype) {
-  for (int x = 0; x < cols; x += LANES)
-    for (int t = 0; t < keys; t++) {
-      vf y = load_n(v, at + t * row_stride + x * col_stride, col_stride,
-                    MIN_OF(LANES, cols - x), dtype);
+/* The same for all whole vectors of columns. */
+INLINE void split_pv_rows(const int ROWS, const int dtype, LOCAL float *o,
+                          int ldo, LOCAL const float *p, GLOBAL const float *v,
+                          clt_i64 at, clt_i64 row_stride, int cols, int keys) {
+  int x = 0;
+  for (; x + PV_WIDE * LANES <= cols; x += PV_WIDE * LANES)
+    split_pv_tile(ROWS, PV_WIDE, dtype, o + x, ldo, p, v, at + x, row_stride,
+                  keys);
+  for (; x + 2 * LANES <= cols; x += 2 * LANES)
+    split_pv_tile(ROWS, 2, dtype, o + x, ldo, p, v, at + x, row_stride, keys);
+  for (; x + LANES <= cols; x += LANES)
+    split_pv_tile(ROWS, 1, dtype, o + x, ldo, p, v, at + x, row_stride, keys);
+}
+
+/* The same for all rows of the group. */
+INLINE void split_pv(const int dtype, int rows, LOCAL float *o, int ldo,
+                     LOCAL const float *p, GLOBAL const float *v, clt_i64 at,
+                     clt_i64 row_stride, int cols, int keys) {
+  if (rows == 1) {
+    split_pv_rows(1, dtype, o, ldo, p, v, at, row_stride, cols, keys);
+    return;
+  }
+  for (int t = 0; t < keys; t += PV_KEYS) {
+    const int n = MIN_OF(PV_KEYS, keys - t);
+    for (int i = 0; i < n; i++)
+      prefetch_row(v, at + (t + i + PV_AHEAD) * row_stride, cols, dtype);
+    for (int r = 0; r < rows; r += 2)
+      split_pv_rows(2, dtype, o + r * ldo, ldo, p + r * SPLIT_KEYS + t, v,
+                    at + t * row_stride, row_stride, cols, n);
+  }
+}
+
+/* The same for whatever is not a whole vector of columns that lie side by side,
+ * and for hidden keys: terms with p = 0 are left out (their value may be NaN). */
+COLD void split_pv_guarded(int rows, LOCAL float *o, int ldo,
+                           LOCAL const float *p, GLOBAL const float *v,
+                           clt_i64 at, clt_i64 row_stride, clt_i64 col_stride,
+                           int cols, int keys, int dtype) {
+  for (int t = 0; t < keys; t++)
+    for (int x = 0; x < cols; x += LANES) {
+      const clt_i64 from = at + t * row_stride + x * col_stride;
+      vf y = col_stride == 1 && x + LANES <= cols
+                 ? load_v(v, from, dtype)
+                 : load_n(v, from, col_stride, MIN_OF(LANES, cols - x), dtype);
       for (int r = 0; r < rows; r++) {
-        float w = p[r * BN + t];
+        float w = p[r * SPLIT_KEYS + t];
         if (w != 0.0f)
           VSTORE(VFMA(VSPLAT(w), y, VLOAD(o + r * ldo + x)), o + r * ldo + x);
       }
@@ -101,7 +147,7 @@ INLINE void attn_split_group(
 
   LOCAL float *qs = local_memory;        /* [SPLIT_ROWS][Dp] */
   LOCAL float *o = qs + SPLIT_ROWS * Dp; /* [SPLIT_ROWS][Op] */
-  LOCAL float *s = o + SPLIT_ROWS * Op;  /* [SPLIT_ROWS][BN] */
+  LOCAL float *s = o + SPLIT_ROWS * Op;  /* [SPLIT_ROWS][SPLIT_KEYS] */
 
   /* Rows r0.. : head g*group + r / Sq, query r % Sq. Unused rows are 0. */
   int head[SPLIT_ROWS], row[SPLIT_ROWS];
@@ -125,33 +171,34 @@ INLINE void attn_split_group(
                       : VSPLAT(0.0f),
              qs + r * Dp + x);
     for (int x = 0; x < Op; x += LANES) VSTORE(VSPLAT(0.0f), o + r * Op + x);
-    for (int t = 0; t < BN; t += LANES) VSTORE(VSPLAT(0.0f), s + r * BN + t);
   }
 
   int lo, hi;
   score_range(A, kv_length, q_start + first, q_start + last, &lo, &hi);
   lo = MAX_OF(lo, split * A->split_len);
   hi = (int)MIN_OF((clt_i64)hi, ((clt_i64)split + 1) * A->split_len);
-  for (int j0 = lo; j0 < hi; j0 += BN) {
-    const int keys = MIN_OF(BN, hi - j0);
+  const int most = MIN_OF(SPLIT_KEYS, CLT_PAD(hi - lo, LANES));
+  for (int r = 0; r < SPLIT_ROWS; r++)
+    for (int t = 0; t < most; t += LANES)
+      VSTORE(VSPLAT(0.0f), s + r * SPLIT_KEYS + t);
+  for (int j0 = lo; j0 < hi; j0 += SPLIT_KEYS) {
+    const int keys = MIN_OF(SPLIT_KEYS, hi - j0);
+    const int width = CLT_PAD(keys, LANES);
     const int whole = score_whole(A, kv_length, q_start + first, q_start + last,
                                   j0, j0 + keys - 1);
     const clt_i64 k_at =
         A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2];
-    for (int t = 0; t < keys; t++) {
-      float sums[SPLIT_ROWS];
-      dot_up_to_8(rows, qs, Dp, k, k_at + t * A->k.s[2], A->k.s[3], D, A->dtype,
-                  sums);
-      for (int r = 0; r < rows; r++) s[r * BN + t] = sums[r];
-    }
+    dot_rows(rows, qs, Dp, k, k_at, A->k.s[2], A->k.s[3], keys, D, A->dtype, s,
+             SPLIT_KEYS);
 
+    vi zero = VSPLAT_I(0);
     for (int r = 0; r < rows; r++) {
       const vi p = VSPLAT_I(q_start + row[r]);
       vf mx = VSPLAT(m[r]);
-      for (int t = 0; t < BN; t += LANES) {
+      for (int t = 0; t < width; t += LANES) {
         const int n = MAX_OF(0, MIN_OF(LANES, keys - t));
         const vi j = VSPLAT_I(j0 + t) + V_IOTA;
-        vf x = VLOAD(s + r * BN + t);
+        vf x = VLOAD(s + r * SPLIT_KEYS + t);
         if (A->softcap2 > 0.0f) x = score_softcap(A, x);
         if (A->has_slopes) x = score_alibi(x, slope[r], p, j);
         if (masked && n > 0)
@@ -159,16 +206,17 @@ INLINE void attn_split_group(
                                      row[r], j0 + t, n));
         if (!whole) x = score_hide(x, score_sees(A, kv_length, p, j));
         x = score_hide(x, j < VSPLAT_I(j0 + keys));
-        VSTORE(x, s + r * BN + t);
+        VSTORE(x, s + r * SPLIT_KEYS + t);
         mx = VMAX(mx, x);
       }
       const float new_m = vmax_of(mx), top = finite_max(new_m);
       const float alpha = exp2_s(m[r] - top);
       vf add = VSPLAT(0.0f);
-      for (int t = 0; t < BN; t += LANES) {
-        vf e = exp2_v(VLOAD(s + r * BN + t) - top);
-        VSTORE(e, s + r * BN + t);
+      for (int t = 0; t < width; t += LANES) {
+        vf e = exp2_v(VLOAD(s + r * SPLIT_KEYS + t) - top);
+        VSTORE(e, s + r * SPLIT_KEYS + t);
         add += e;
+        zero |= e == 0.0f;
       }
       m[r] = new_m;
       sum[r] = sum[r] * alpha + vsum(add);
@@ -177,26 +225,22 @@ INLINE void attn_split_group(
           VSTORE(VLOAD(o + r * Op + x) * alpha, o + r * Op + x);
     }
 
+    const int hidden = VANY(zero);
     const clt_i64 v_at =
         A->v.offset + b * A->v.s[0] + g * A->v.s[1] + j0 * A->v.s[2];
-    const int guard = masked || !whole;
     int x = 0;
-    if (A->v.s[3] == 1) {
-      if (rows == 1)
-        for (; x + 4 * LANES <= Dv; x += 4 * LANES)
-          split_pv(1, 4, o + x, Op, s, v, v_at + x, A->v.s[2], keys, A->dtype,
-                   guard);
-      else if (rows <= 4)
-        for (; x + 4 * LANES <= Dv; x += 4 * LANES)
-          split_pv(4, 4, o + x, Op, s, v, v_at + x, A->v.s[2], keys, A->dtype,
-                   guard);
+    if (A->v.s[3] == 1 && !(hidden && (masked || !whole))) {
+      x = Dv / LANES * LANES;
+      if (A->dtype == CLT_F32)
+        split_pv(CLT_F32, rows, o, Op, s, v, v_at, A->v.s[2], x, keys);
+      else if (A->dtype == CLT_F16)
+        split_pv(CLT_F16, rows, o, Op, s, v, v_at, A->v.s[2], x, keys);
       else
-        for (; x + 2 * LANES <= Dv; x += 2 * LANES)
-          split_pv(8, 2, o + x, Op, s, v, v_at + x, A->v.s[2], keys, A->dtype,
-                   guard);
+        split_pv(CLT_BF16, rows, o, Op, s, v, v_at, A->v.s[2], x, keys);
     }
-    split_pv_tail(rows, o + x, Op, s, v, v_at + x * A->v.s[3], A->v.s[2],
-                  A->v.s[3], Dv - x, keys, A->dtype);
+    if (x < Dv)
+      split_pv_guarded(rows, o + x, Op, s, v, v_at + x * A->v.s[3], A->v.s[2],
+                       A->v.s[3], Dv - x, keys, A->dtype);
   }
 
   for (int r = 0; r < rows; r++) {

@@ -99,18 +99,19 @@ COLD int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
 /* Few rows: each row of B is streamed once and dotted with all of them. */
 COLD void matmul_skinny(const clt_matmul_args *A, GLOBAL const float *a,
                         clt_i64 a_at, GLOBAL const float *b, clt_i64 b_at,
-                        int rows, int cols, LOCAL float *xs, LOCAL float *c) {
+                        int rows, int cols, LOCAL float *xs, LOCAL float *sums,
+                        LOCAL float *c) {
   for (int x0 = 0; x0 < A->k; x0 += MM_SKINNY_K) {
     const int depth = MIN_OF(MM_SKINNY_K, A->k - x0);
     copy_block(xs, MM_SKINNY_K, a, a_at + x0 * A->a.s[3], A->a.s[2], A->a.s[3],
                rows, depth, MM_SKINNY, CLT_PAD(depth, LANES), A->a_dtype);
-    for (int n = 0; n < cols; n++) {
-      float sums[MM_SKINNY];
-      dot_up_to_8(rows, xs, MM_SKINNY_K, b,
-                  b_at + n * A->b.s[2] + x0 * A->b.s[3], A->b.s[3], depth,
-                  A->b_dtype, sums);
-      LOCAL float *to = c + n / MM_N * (MM_M * MM_N) + n % MM_N;
-      for (int r = 0; r < rows; r++) to[r * MM_N] += sums[r];
+    for (int n = 0; n < cols; n += MM_N) {
+      LOCAL float *to = c + n * MM_M;
+      dot_rows(rows, xs, MM_SKINNY_K, b, b_at + n * A->b.s[2] + x0 * A->b.s[3],
+               A->b.s[2], A->b.s[3], MIN_OF(MM_N, cols - n), depth, A->b_dtype,
+               sums, MM_N);
+      for (int i = 0; i < rows * MM_N; i += LANES)
+        VSTORE(VLOAD(to + i) + VLOAD(sums + i), to + i);
     }
   }
 }
@@ -163,7 +164,7 @@ INLINE void matmul_group(const clt_matmul_args *A, GLOBAL const float *a,
     for (int x = 0; x < CLT_PAD(rows, ROW_STEP) * MM_N; x += LANES)
       VSTORE(VSPLAT(0.0f), cs + n0 * MM_M + x);
   if (A->m <= MM_SKINNY && A->b.s[3] == 1 && !A->skip_zero)
-    matmul_skinny(A, a, a_at, b, b_at, rows, cols, as, cs);
+    matmul_skinny(A, a, a_at, b, b_at, rows, cols, as, panel, cs);
   else
     matmul_tiles(A, a, a_at, b, b_at, rows, cols, as, panel, cs);
 

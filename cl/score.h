@@ -69,7 +69,7 @@ COLD int score_whole(const clt_attn_args *A, int kv_length, int p_first,
 
 /* c tanh(s / c) */
 INLINE vf score_softcap(const clt_attn_args *A, vf s) {
-  return tanh_v(s / A->softcap2) * A->softcap2;
+  return tanh_v(s * (1.0f / A->softcap2)) * A->softcap2;
 }
 
 /* s - slope |p - j|, slope in units of log 2 */
@@ -84,40 +84,50 @@ INLINE vf score_hide(vf s, vi sees) {
   return VSELECT(sees, s, VSPLAT(MINUS_INF));
 }
 
+/* Lanes c < n are set where a boolean mask hides its element `at + c * stride`. */
+INLINE vi mask_hides(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
+                     clt_i64 at, clt_i64 stride, int n) {
+  vi seen; /* the bytes */
+  if (stride == 1 && n == LANES)
+    seen = VLOAD_U8(mask + at);
+  else if (stride == 0)
+    seen = VSPLAT_I(mask[at]);
+  else {
+    float t[LANES];
+    for (int c = 0; c < LANES; c++)
+      t[c] = AS_FLOAT(c < n ? mask[at + c * stride] : 0);
+    seen = AS_VI(VLOAD(t));
+  }
+  return A->true_hides ? seen != 0 : seen == 0;
+}
+
 /* What masks and the additive mask say of n <= LANES keys from j on for row i:
  * a bias in units of log 2, -inf where the key is hidden. */
-COLD vf mask_bias(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
-                  GLOBAL const clt_u8 *key_mask, GLOBAL const float *bias,
-                  int b, int h, int i, int j, int n) {
+INLINE vf mask_bias(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
+                    GLOBAL const clt_u8 *key_mask, GLOBAL const float *bias,
+                    int b, int h, int i, int j, int n) {
   vf x = VSPLAT(0.0f);
   if (A->bias_dtype != 0) {
-    clt_i64 at = A->bias.offset + b * A->bias.s[0] + h * A->bias.s[1] +
-                 i * A->bias.s[2] + j * A->bias.s[3];
-    vf raw = load_n(bias, at, A->bias.s[3], n, A->bias_dtype);
+    const clt_i64 at = A->bias.offset + b * A->bias.s[0] + h * A->bias.s[1] +
+                       i * A->bias.s[2] + j * A->bias.s[3];
+    vf raw = A->bias.s[3] == 1 && n == LANES
+                 ? load_v(bias, at, A->bias_dtype)
+                 : load_n(bias, at, A->bias.s[3], n, A->bias_dtype);
     /* Finite stays finite: a mask of -FLT_MAX weighs down, it does not hide. */
-    x = VMAX(raw * A->unit, VSPLAT(-FLT_MAX));
-    x = VSELECT(x > FLT_MAX, VSPLAT(FLT_MAX), x);
+    x = VMIN(VMAX(raw * A->unit, VSPLAT(-FLT_MAX)), VSPLAT(FLT_MAX));
     x = VSELECT(raw - raw == 0.0f, x, raw);
   }
-  if (A->has_mask || A->has_key_mask) {
-    clt_i64 at = A->mask.offset + b * A->mask.s[0] + h * A->mask.s[1] +
-                 i * A->mask.s[2] + j * A->mask.s[3];
-    clt_i64 key_at =
+  /* Hides even where the bias is NaN. */
+  if (A->has_mask) {
+    const clt_i64 at = A->mask.offset + b * A->mask.s[0] + h * A->mask.s[1] +
+                       i * A->mask.s[2] + j * A->mask.s[3];
+    x = VSELECT(mask_hides(A, mask, at, A->mask.s[3], n), VSPLAT(MINUS_INF), x);
+  }
+  if (A->has_key_mask) {
+    const clt_i64 at =
         A->key_mask.offset + b * A->key_mask.s[0] + j * A->key_mask.s[3];
-    float t[LANES];
-    for (int c = 0; c < LANES; c++) {
-      int hidden = 0;
-      if (c < n) {
-        if (A->has_mask)
-          hidden |= (mask[at + c * A->mask.s[3]] != 0) == A->true_hides;
-        if (A->has_key_mask)
-          hidden |=
-              (key_mask[key_at + c * A->key_mask.s[3]] != 0) == A->true_hides;
-      }
-      t[c] = hidden ? MINUS_INF : 0.0f;
-    }
-    vf hide = VLOAD(t);
-    x = VSELECT(hide == MINUS_INF, hide, x); /* hides even where bias is NaN */
+    x = VSELECT(mask_hides(A, key_mask, at, A->key_mask.s[3], n),
+                VSPLAT(MINUS_INF), x);
   }
   return x;
 }

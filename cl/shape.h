@@ -25,10 +25,11 @@
 
 /* Split-KV: rows that share one pass over keys and values. */
 #define SPLIT_ROWS 8
-/* q [rows][D'], o [rows][Dv'], s [rows][BN], sizes padded to whole vectors. */
+#define SPLIT_KEYS 256 /* of a block */
+/* q [rows][D'], o [rows][Dv'], s [rows][SPLIT_KEYS], padded to whole vectors. */
 #define CLT_SPLIT_LOCAL(d, dv)                                                 \
-  ((size_t)SPLIT_ROWS *                                                        \
-   (CLT_PAD((size_t)(d), MAX_LANES) + CLT_PAD((size_t)(dv), MAX_LANES) + BN))
+  ((size_t)SPLIT_ROWS * (CLT_PAD((size_t)(d), MAX_LANES) +                     \
+                         CLT_PAD((size_t)(dv), MAX_LANES) + SPLIT_KEYS))
 /* Floats of one row's partial result in scratch: O, maximum, sum. */
 #define CLT_SPLIT_PART(dv) ((size_t)(dv) + 2)
 

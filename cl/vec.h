@@ -8,7 +8,7 @@
  *   VLOAD VSTORE      any alignment, any address space
  *   VFMA              a*b + c, fused where the device does it fast
  *   VSELECT(m,a,b)    a where the mask m is set (all bits), b where it is 0
- *   VMAX(a,b)         a > b ? a : b (so a NaN in b is kept)
+ *   VMAX(a,b)         a > b ? a : b (so a NaN in b is kept); VMIN likewise
  *   AS_*, TO_*        same bits; same value
  *   transpose         LANES x LANES numbers in registers
  *   INLINE, COLD      hot pieces are always inlined; pieces off the hot path
@@ -55,30 +55,52 @@
 #    define VFMA(a, b, c) ((a) * (b) + (c))
 #  endif
 #  if LANES == 1
+#    define HALF_LANES
 typedef float vf;
 typedef int vi;
 typedef uint vu;
 #    define VLOAD(p) (*(p))
 #    define VSTORE(v, p) (*(p) = (v))
 #    define VLOAD_U16(p) ((uint) * (p))
-#    define VSTORE_U16(v, p) (*(p) = (ushort)(v))
+#    define VLOAD_U8(p) ((int)*(p))
 #    define VSELECT(m, a, b) ((m) ? (a) : (b))
 #    define VMAX(a, b) ((a) > (b) ? (a) : (b))
+#    define VMIN(a, b) ((a) < (b) ? (a) : (b))
 #    define VANY(m) ((m) != 0)
 #    define AS_VF(x) as_float(x)
 #    define AS_VI(x) as_int(x)
 #    define AS_VU(x) as_uint(x)
 #    define TO_VF(x) convert_float(x)
 #  else
+#    define HALF_LANES LANES
 typedef CLT_CAT(float, LANES) vf;
 typedef CLT_CAT(int, LANES) vi;
 typedef CLT_CAT(uint, LANES) vu;
-#    define VLOAD(p) CLT_CAT(vload, LANES)(0, (p))
-#    define VSTORE(v, p) CLT_CAT(vstore, LANES)((v), 0, (p))
-#    define VLOAD_U16(p) CLT_CAT(convert_uint, LANES)(VLOAD(p))
-#    define VSTORE_U16(v, p) VSTORE(CLT_CAT(convert_ushort, LANES)(v), (p))
+#    ifdef __clang__
+/* vstoren of PoCL ends as pieces of a vector; this is one store. */
+typedef vf vf_any __attribute__((aligned(4)));
+#      define CLT_ACCESS(space)                                                \
+        INLINE vf __attribute__((overloadable)) VLOAD(space const float *p) {  \
+          return *(space const vf_any *)p;                                     \
+        }                                                                      \
+        INLINE void __attribute__((overloadable))                              \
+        VSTORE(vf x, space float *p) {                                         \
+          *(space vf_any *)p = x;                                              \
+        }
+CLT_ACCESS(__global)
+CLT_ACCESS(__local)
+CLT_ACCESS(__private)
+#    else
+#      define VLOAD(p) CLT_CAT(vload, LANES)(0, (p))
+#      define VSTORE(v, p) CLT_CAT(vstore, LANES)((v), 0, (p))
+#    endif
+#    define VLOAD_U16(p)                                                       \
+      CLT_CAT(convert_uint, LANES)(CLT_CAT(vload, LANES)(0, (p)))
+#    define VLOAD_U8(p)                                                        \
+      CLT_CAT(convert_int, LANES)(CLT_CAT(vload, LANES)(0, (p)))
 #    define VSELECT(m, a, b) select((b), (a), (m))
 #    define VMAX(a, b) select((b), (a), (a) > (b))
+#    define VMIN(a, b) select((b), (a), (a) < (b))
 #    define VANY(m) any(m)
 #    define AS_VF(x) CLT_CAT(as_float, LANES)(x)
 #    define AS_VI(x) CLT_CAT(as_int, LANES)(x)
@@ -87,8 +109,17 @@ typedef CLT_CAT(uint, LANES) vu;
 #  endif
 #  define AS_FLOAT(x) as_float(x)
 #  define AS_UINT(x) as_uint(x)
+/* Core OpenCL: reading halves needs no extension. */
+#  define LOAD_HALF(p) vload_half(0, (GLOBAL const half *)(p))
+#  define VLOAD_HALF(p)                                                        \
+    CLT_CAT(vload_half, HALF_LANES)(0, (GLOBAL const half *)(p))
 #  define MINUS_INF (-INFINITY)
 #  define LOG(x) log(x)
+#  if LANES > 1 && defined(__clang__)
+typedef size_t clt_address; /* address spaces of a CPU are one */
+#    define CLT_PREFETCH(address)                                              \
+      __builtin_prefetch((const void *)(address), 0, 2)
+#  endif
 typedef ushort clt_u16;
 typedef uint clt_u32;
 typedef uchar clt_u8;
@@ -135,6 +166,8 @@ INLINE float vsum(vf a) {
 #  include <string.h>
 #  if defined(__AVX512F__) || defined(__AVX2__)
 #    include <immintrin.h>
+#  elif defined(__aarch64__)
+#    include <arm_neon.h>
 #  endif
 #  define GLOBAL
 #  define LOCAL
@@ -147,22 +180,37 @@ INLINE float vsum(vf a) {
 #    define UNROLL _Pragma("GCC unroll 16")
 #    define NOUNROLL _Pragma("GCC unroll 1")
 #  endif
+typedef uintptr_t clt_address;
+#  define CLT_PREFETCH(address)                                                \
+    __builtin_prefetch((const void *)(address), 0, 2)
 typedef uint16_t clt_u16;
 typedef uint32_t clt_u32;
 typedef uint8_t clt_u8;
 typedef float vf __attribute__((vector_size(LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
-typedef uint16_t vu16 __attribute__((vector_size(LANES * 2)));
 typedef float vf_any
     __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef uint16_t vu16_any
     __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+typedef uint8_t vu8_any
+    __attribute__((vector_size(LANES), aligned(1), may_alias));
 #  define VLOAD(p) ((vf) * (const vf_any *)(p))
 #  define VSTORE(v, p) (*(vf_any *)(p) = (vf_any)(v))
 #  define VLOAD_U16(p) __builtin_convertvector(*(const vu16_any *)(p), vu)
-#  define VSTORE_U16(v, p)                                                     \
-    (*(vu16_any *)(p) = (vu16_any) __builtin_convertvector((v), vu16))
+#  define VLOAD_U8(p) __builtin_convertvector(*(const vu8_any *)(p), vi)
+#  define LOAD_HALF(p) half_to_float(*(p))
+#  if defined(__AVX512F__) && LANES == 16
+#    define VLOAD_HALF(p)                                                      \
+      ((vf)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p))))
+#  elif defined(__F16C__) && LANES == 8
+#    define VLOAD_HALF(p)                                                      \
+      ((vf)_mm256_cvtph_ps(_mm_loadu_si128((const void *)(p))))
+#  elif defined(__aarch64__) && LANES == 4
+#    define VLOAD_HALF(p) ((vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))))
+#  else
+#    define VLOAD_HALF(p) half_to_float_v(VLOAD_U16(p))
+#  endif
 /* x - 0 is x for every x, -0 included, so this is a plain broadcast. */
 #  define VSPLAT(x) ((float)(x) - (vf){0})
 #  define VSPLAT_I(x) ((int32_t)(x) - (vi){0})
@@ -173,10 +221,13 @@ typedef uint16_t vu16_any
 #  define TO_VF(x) __builtin_convertvector((x), vf)
 #  if defined(__AVX512F__) && LANES == 16
 #    define VMAX(a, b) ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#    define VMIN(a, b) ((vf)_mm512_min_ps((__m512)(a), (__m512)(b)))
 #  elif defined(__AVX2__) && LANES == 8
 #    define VMAX(a, b) ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#    define VMIN(a, b) ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #  else
 #    define VMAX(a, b) VSELECT((a) > (b), a, b)
+#    define VMIN(a, b) VSELECT((a) < (b), a, b)
 #  endif
 #  define VSELECT(m, a, b) AS_VF((AS_VI(m) & AS_VI(a)) | (~AS_VI(m) & AS_VI(b)))
 #  define MINUS_INF (-INFINITY)
@@ -271,7 +322,7 @@ COLD float exp2_s(float x) {
 
 /* tanh, relative error below 3e-7: a Taylor polynomial near 0, where the
  * quotient would cancel, and (1 - e) / (1 + e), e = exp(-2|x|), elsewhere. */
-COLD vf tanh_v(vf x) {
+INLINE vf tanh_v(vf x) {
   vf a = AS_VF(AS_VI(x) & 0x7fffffff);
   vf e = exp2_v(a * -2.88539008f);
   vf big = (VSPLAT(1.0f) - e) / (VSPLAT(1.0f) + e);
@@ -285,6 +336,26 @@ COLD vf tanh_v(vf x) {
 }
 
 #if LANES > 1
+/* Lane i of the result is the sum of the lanes of a[i]: neighbours are added,
+ * of two vectors at a time, until one vector is left. */
+INLINE vf sum_lanes(vf *a) {
+  UNROLL
+  for (int i = 0; i < LANES / 2; i++)
+    a[i] = V_EVEN(a[2 * i], a[2 * i + 1]) + V_ODD(a[2 * i], a[2 * i + 1]);
+  UNROLL
+  for (int i = 0; i < LANES / 4; i++)
+    a[i] = V_EVEN(a[2 * i], a[2 * i + 1]) + V_ODD(a[2 * i], a[2 * i + 1]);
+#  if LANES >= 8
+  UNROLL
+  for (int i = 0; i < LANES / 8; i++)
+    a[i] = V_EVEN(a[2 * i], a[2 * i + 1]) + V_ODD(a[2 * i], a[2 * i + 1]);
+#  endif
+#  if LANES >= 16
+  a[0] = V_EVEN(a[0], a[1]) + V_ODD(a[0], a[1]);
+#  endif
+  return a[0];
+}
+
 /* LANES x LANES transpose: log2(LANES) perfect shuffles. */
 INLINE void transpose_step(vf *a, vf *b) {
   UNROLL
@@ -309,9 +380,11 @@ INLINE void transpose(vf *a) {
 }
 #endif
 
-/* ---- storage types: F32, F16, BF16 by integer shifts, so no device needs an
- * extension; fp32 subnormals are avoided, devices may flush them --------------- */
+/* ---- storage types: F32, F16, BF16; no device needs an extension. The native
+ * path uses the machine's own conversion where there is one, else integer
+ * shifts, and avoids fp32 subnormals, which are slow ---------------------------- */
 
+#ifndef __OPENCL_C_VERSION__
 INLINE vf half_to_float_v(vu h) {
   vu u = (h & 0x7fffu) << 13;
   vf normal = AS_VF(u + (112u << 23));
@@ -327,6 +400,7 @@ INLINE float half_to_float(clt_u32 h) {
                               : AS_FLOAT(u + (112u << 23));
   return AS_FLOAT(AS_UINT(x) | ((h & 0x8000u) << 16));
 }
+#endif
 /* Round to nearest, ties to even. */
 INLINE clt_u32 float_to_half(float x) {
   clt_u32 u = AS_UINT(x) & 0x7fffffffu, sign = (AS_UINT(x) >> 16) & 0x8000u;
@@ -345,8 +419,9 @@ INLINE clt_u32 float_to_bfloat(float x) {
 /* Element i of an array of the given type. */
 INLINE float load_s(GLOBAL const float *base, clt_i64 i, int dtype) {
   if (dtype == CLT_F32) return base[i];
-  clt_u32 u = ((GLOBAL const clt_u16 *)base)[i];
-  return dtype == CLT_F16 ? half_to_float(u) : AS_FLOAT(u << 16);
+  GLOBAL const clt_u16 *at = (GLOBAL const clt_u16 *)base + i;
+  if (dtype == CLT_F16) return LOAD_HALF(at);
+  return AS_FLOAT((clt_u32)*at << 16);
 }
 INLINE void store_s(GLOBAL float *base, clt_i64 i, int dtype, float x) {
   if (dtype == CLT_F32)
@@ -358,8 +433,21 @@ INLINE void store_s(GLOBAL float *base, clt_i64 i, int dtype, float x) {
 /* LANES consecutive elements from i. */
 INLINE vf load_v(GLOBAL const float *base, clt_i64 i, int dtype) {
   if (dtype == CLT_F32) return VLOAD(base + i);
-  vu u = VLOAD_U16((GLOBAL const clt_u16 *)base + i);
-  return dtype == CLT_F16 ? half_to_float_v(u) : AS_VF(u << 16);
+  GLOBAL const clt_u16 *at = (GLOBAL const clt_u16 *)base + i;
+  if (dtype == CLT_F16) return VLOAD_HALF(at);
+  return AS_VF(VLOAD_U16(at) << 16);
+}
+/* Asks for n elements from i ahead of time, as far as the second cache; i may
+ * lie outside the array. */
+INLINE void prefetch_row(GLOBAL const float *base, clt_i64 i, int n,
+                         int dtype) {
+#ifdef CLT_PREFETCH
+  const int size = dtype == CLT_F32 ? 4 : 2;
+  const clt_address at = (clt_address)base + (clt_address)i * size;
+  for (int byte = 0; byte < n * size; byte += 64) CLT_PREFETCH(at + byte);
+#else
+  (void)base, (void)i, (void)n, (void)dtype;
+#endif
 }
 /* n <= LANES elements from i, `stride` apart; the other lanes are 0. */
 COLD vf load_n(GLOBAL const float *base, clt_i64 i, clt_i64 stride, int n,

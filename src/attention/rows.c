@@ -89,7 +89,8 @@ static void choose_splits(clt_attn_args *a, size_t groups, size_t units) {
   if (splits > longest) splits = longest;
   if (splits < 1) splits = 1;
   const size_t length =
-      clt_ceil_div(clt_ceil_div((size_t)a->kv_len, splits), BN) * BN;
+      clt_ceil_div(clt_ceil_div((size_t)a->kv_len, splits), SPLIT_KEYS) *
+      SPLIT_KEYS;
   a->split_len = (clt_i32)length;
   a->n_splits = (clt_i32)clt_ceil_div((size_t)a->kv_len, length);
 }

@@ -8,7 +8,8 @@
 /* As the build compiles kernels.c for each set. __builtin_cpu_supports also
  * asks whether the operating system saves the wide registers. */
 static bool has_avx2(void) {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
 }
 
 static bool has_avx512(void) {
