@@ -36,11 +36,10 @@
 #else
 #  define MR 1
 #endif
-#define STRIP (MR * LANES) /* queries of a register tile */
-#define NV (BM / LANES)    /* vectors of a row of BM queries */
+#define NV (BM / LANES) /* vectors of a row of BM queries */
 
-/* s[i][q] = sum_x k[i][x] qt[x][q] for KEY_STEP keys and STRIP queries; mx is
- * raised to the largest. */
+/* s[i][q] = sum_x k[i][x] qt[x][q] for KEY_STEP keys and MR vectors of queries;
+ * mx is raised to the largest. */
 INLINE void fused_qk_tile(LOCAL const float *k, int ld, LOCAL const float *qt,
                           int dim, LOCAL float *s, vf *mx) {
   vf c[KEY_STEP][MR];
@@ -72,7 +71,7 @@ INLINE void fused_qk_tile(LOCAL const float *k, int ld, LOCAL const float *qt,
 }
 
 /* ot[i][q] = ot[i][q] * alpha[q] + sum_t v[t][i] p[t][q] for D_STEP rows of O^T
- * and STRIP queries. */
+ * and MR vectors of queries. */
 INLINE void fused_pv_tile(LOCAL const float *v, int ld, LOCAL const float *p,
                           int keys, LOCAL float *ot, const vf *alpha) {
   vf c[D_STEP][MR];
@@ -99,6 +98,41 @@ INLINE void fused_pv_tile(LOCAL const float *v, int ld, LOCAL const float *p,
     UNROLL
     for (int j = 0; j < MR; j++) VSTORE(c[i][j], ot + i * BM + j * LANES);
   }
+}
+
+/* Both for one vector of queries: a last block with few of them. */
+INLINE void fused_qk_narrow(LOCAL const float *k, int ld, LOCAL const float *qt,
+                            int dim, LOCAL float *s, vf *mx) {
+  vf c[KEY_STEP];
+  UNROLL
+  for (int i = 0; i < KEY_STEP; i++) c[i] = VSPLAT(0.0f);
+  NOUNROLL
+  for (int x = 0; x < dim; x++) {
+    vf q = VLOAD(qt + x * BM);
+    UNROLL
+    for (int i = 0; i < KEY_STEP; i++)
+      c[i] = VFMA(VSPLAT(k[i * ld + x]), q, c[i]);
+  }
+  UNROLL
+  for (int i = 0; i < KEY_STEP; i++) {
+    VSTORE(c[i], s + i * BM);
+    *mx = VMAX(*mx, c[i]);
+  }
+}
+INLINE void fused_pv_narrow(LOCAL const float *v, int ld, LOCAL const float *p,
+                            int keys, LOCAL float *ot, vf alpha) {
+  vf c[D_STEP];
+  UNROLL
+  for (int i = 0; i < D_STEP; i++) c[i] = VLOAD(ot + i * BM) * alpha;
+  NOUNROLL
+  for (int t = 0; t < keys; t++) {
+    vf w = VLOAD(p + t * BM);
+    UNROLL
+    for (int i = 0; i < D_STEP; i++)
+      c[i] = VFMA(VSPLAT(v[t * ld + i]), w, c[i]);
+  }
+  UNROLL
+  for (int i = 0; i < D_STEP; i++) VSTORE(c[i], ot + i * BM);
 }
 
 /* The same for values that hold NaN or Inf and are hidden from some rows: terms
@@ -141,8 +175,8 @@ COLD void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
 COLD void fused_rules(const clt_attn_args *A, LOCAL float *s,
                       LOCAL const float *tile, int masked, int whole,
                       int kv_length, int keys, int p0, int j0, float slope,
-                      vf *mx) {
-  for (int v = 0; v < NV; v++) {
+                      int nv, vf *mx) {
+  for (int v = 0; v < nv; v++) {
     const vi p = VSPLAT_I(p0 + v * LANES) + V_IOTA;
     vf m = mx[v];
     for (int t = 0; t < keys; t++) {
@@ -203,6 +237,10 @@ INLINE void attn_fused_group(
    * in the launch order about equally heavy in sum. */
   const int qb = gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
   const int i0 = qb * BM, rows = MIN_OF(BM, A->q_len - i0);
+  /* Vectors of queries that are there, in narrow strips or in whole ones. */
+  const int vectors = (rows + LANES - 1) / LANES;
+  const int narrow = 2 * vectors <= MR;
+  const int nv = narrow ? vectors : CLT_PAD(vectors, MR);
   const int kv_length = score_kv_length(A, lengths, b);
   const int p0 = score_q_start(A, starts, b, kv_length) + i0;
   const float slope = score_slope(A, slopes, h);
@@ -238,25 +276,31 @@ INLINE void attn_fused_group(
         kv, D, k, A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2],
         A->k.s[2], A->k.s[3], keys, D, CLT_PAD(keys, KEY_STEP), D, A->dtype);
     vf mx[NV];
-    for (int i = 0; i < NV; i++) mx[i] = m[i];
-    for (int t = 0; t < keys; t += KEY_STEP)
-      for (int i = 0; i < NV; i += MR)
-        fused_qk_tile(kv + t * D, D, qt + i * LANES, D, s + t * BM + i * LANES,
-                      mx + i);
+    for (int i = 0; i < nv; i++) mx[i] = m[i];
+    for (int t = 0; t < keys; t += KEY_STEP) {
+      if (narrow)
+        for (int i = 0; i < nv; i++)
+          fused_qk_narrow(kv + t * D, D, qt + i * LANES, D,
+                          s + t * BM + i * LANES, mx + i);
+      else
+        for (int i = 0; i < nv; i += MR)
+          fused_qk_tile(kv + t * D, D, qt + i * LANES, D,
+                        s + t * BM + i * LANES, mx + i);
+    }
 
     /* The maximum above is wrong where a rule changes scores, and where the
      * padding rows of the last tile (score 0) took part. */
     if (ruled || keys % KEY_STEP != 0) {
-      for (int i = 0; i < NV; i++) mx[i] = m[i];
+      for (int i = 0; i < nv; i++) mx[i] = m[i];
       if (masked)
         fused_mask_tile(A, mask, key_mask, bias, tile, b, h, i0, rows, j0,
                         keys);
-      fused_rules(A, s, tile, masked, whole, kv_length, keys, p0, j0, slope,
+      fused_rules(A, s, tile, masked, whole, kv_length, keys, p0, j0, slope, nv,
                   mx);
     }
 
     vf alpha[NV];
-    for (int i = 0; i < NV; i++) {
+    for (int i = 0; i < nv; i++) {
       vf top = finite_max_v(mx[i]);
       alpha[i] = exp2_v(m[i] - top);
       m[i] = mx[i];
@@ -275,21 +319,27 @@ INLINE void attn_fused_group(
         A->v.s[2], A->v.s[3], keys, Dv, keys, Dp, A->dtype);
     if (bad && (masked || !whole)) {
       for (int x = 0; x < Dp; x += D_STEP)
-        for (int i = 0; i < NV; i++)
+        for (int i = 0; i < nv; i++)
           fused_pv_guarded(kv + x, Dp, s + i * LANES, keys,
                            ot + x * BM + i * LANES, alpha[i]);
     } else {
-      for (int x = 0; x < Dp; x += D_STEP)
-        for (int i = 0; i < NV; i += MR)
-          fused_pv_tile(kv + x, Dp, s + i * LANES, keys,
-                        ot + x * BM + i * LANES, alpha + i);
+      for (int x = 0; x < Dp; x += D_STEP) {
+        if (narrow)
+          for (int i = 0; i < nv; i++)
+            fused_pv_narrow(kv + x, Dp, s + i * LANES, keys,
+                            ot + x * BM + i * LANES, alpha[i]);
+        else
+          for (int i = 0; i < nv; i += MR)
+            fused_pv_tile(kv + x, Dp, s + i * LANES, keys,
+                          ot + x * BM + i * LANES, alpha + i);
+      }
     }
   }
 
   /* O = O^T / sum, back in the caller's order. */
   const clt_i64 out_at =
       A->out.offset + b * A->out.s[0] + h * A->out.s[1] + i0 * A->out.s[2];
-  for (int i = 0; i < NV; i++) {
+  for (int i = 0; i < nv; i++) {
     float m_of[LANES], sum_of[LANES], inverse[LANES];
     VSTORE(m[i], m_of);
     VSTORE(sum[i], sum_of);
