@@ -44,57 +44,66 @@ COLD void split_store(const clt_attn_args *A, GLOBAL float *out,
 #  define PV_WIDE 4
 #endif
 
-/* o[r][x..] += sum_t p[r][t] v[t][x..] for V vectors of columns. ROWS, V and
- * dtype are literals. */
-INLINE void split_pv_tile(const int ROWS, const int V, const int dtype,
-                          LOCAL float *o, int ldo, LOCAL const float *p,
-                          GLOBAL const float *v, clt_i64 at, clt_i64 row_stride,
-                          int keys) {
-  vf c[2][8];
-  UNROLL
-  for (int r = 0; r < ROWS; r++) {
-    UNROLL
-    for (int x = 0; x < V; x++) c[r][x] = VLOAD(o + r * ldo + x * LANES);
+/* o[r][x..] += sum_t p[r][t] v[t][x..] for V vectors of columns. A macro, because
+ * PoCL keeps accumulators in registers only if their number is written into the
+ * loops. dtype is a literal, too. */
+#define SPLIT_PV_TILE(NAME, ROWS, V)                                           \
+  INLINE void NAME(const int dtype, LOCAL float *o, int ldo,                   \
+                   LOCAL const float *p, GLOBAL const float *v, clt_i64 at,    \
+                   clt_i64 row_stride, int keys) {                             \
+    vf c[ROWS][V];                                                             \
+    UNROLL                                                                     \
+    for (int r = 0; r < ROWS; r++) {                                           \
+      UNROLL                                                                   \
+      for (int x = 0; x < V; x++) c[r][x] = VLOAD(o + r * ldo + x * LANES);    \
+    }                                                                          \
+    NOUNROLL                                                                   \
+    for (int t = 0; t < keys; t++) {                                           \
+      vf w[ROWS];                                                              \
+      UNROLL                                                                   \
+      for (int r = 0; r < ROWS; r++) w[r] = VSPLAT(p[r * SPLIT_KEYS + t]);     \
+      UNROLL                                                                   \
+      for (int x = 0; x < V; x++) {                                            \
+        vf y = load_v(v, at + t * row_stride + x * LANES, dtype);              \
+        UNROLL                                                                 \
+        for (int r = 0; r < ROWS; r++) c[r][x] = VFMA(w[r], y, c[r][x]);       \
+      }                                                                        \
+    }                                                                          \
+    UNROLL                                                                     \
+    for (int r = 0; r < ROWS; r++) {                                           \
+      UNROLL                                                                   \
+      for (int x = 0; x < V; x++) VSTORE(c[r][x], o + r * ldo + x * LANES);    \
+    }                                                                          \
   }
-  NOUNROLL
-  for (int t = 0; t < keys; t++) {
-    vf w[2];
-    UNROLL
-    for (int r = 0; r < ROWS; r++) w[r] = VSPLAT(p[r * SPLIT_KEYS + t]);
-    UNROLL
-    for (int x = 0; x < V; x++) {
-      vf y = load_v(v, at + t * row_stride + x * LANES, dtype);
-      UNROLL
-      for (int r = 0; r < ROWS; r++) c[r][x] = VFMA(w[r], y, c[r][x]);
-    }
-  }
-  UNROLL
-  for (int r = 0; r < ROWS; r++) {
-    UNROLL
-    for (int x = 0; x < V; x++) VSTORE(c[r][x], o + r * ldo + x * LANES);
-  }
-}
+SPLIT_PV_TILE(split_pv_1_wide, 1, PV_WIDE)
+SPLIT_PV_TILE(split_pv_1_pair, 1, 2)
+SPLIT_PV_TILE(split_pv_1_one, 1, 1)
+SPLIT_PV_TILE(split_pv_2_wide, 2, PV_WIDE)
+SPLIT_PV_TILE(split_pv_2_pair, 2, 2)
+SPLIT_PV_TILE(split_pv_2_one, 2, 1)
 
-/* The same for all whole vectors of columns. */
-INLINE void split_pv_rows(const int ROWS, const int dtype, LOCAL float *o,
-                          int ldo, LOCAL const float *p, GLOBAL const float *v,
-                          clt_i64 at, clt_i64 row_stride, int cols, int keys) {
-  int x = 0;
-  for (; x + PV_WIDE * LANES <= cols; x += PV_WIDE * LANES)
-    split_pv_tile(ROWS, PV_WIDE, dtype, o + x, ldo, p, v, at + x, row_stride,
-                  keys);
-  for (; x + 2 * LANES <= cols; x += 2 * LANES)
-    split_pv_tile(ROWS, 2, dtype, o + x, ldo, p, v, at + x, row_stride, keys);
-  for (; x + LANES <= cols; x += LANES)
-    split_pv_tile(ROWS, 1, dtype, o + x, ldo, p, v, at + x, row_stride, keys);
-}
+/* The same for all whole vectors of columns, 1 or 2 rows. */
+#define SPLIT_PV_ROWS(NAME, WIDE, PAIR, ONE)                                   \
+  INLINE void NAME(const int dtype, LOCAL float *o, int ldo,                   \
+                   LOCAL const float *p, GLOBAL const float *v, clt_i64 at,    \
+                   clt_i64 row_stride, int cols, int keys) {                   \
+    int x = 0;                                                                 \
+    for (; x + PV_WIDE * LANES <= cols; x += PV_WIDE * LANES)                  \
+      WIDE(dtype, o + x, ldo, p, v, at + x, row_stride, keys);                 \
+    for (; x + 2 * LANES <= cols; x += 2 * LANES)                              \
+      PAIR(dtype, o + x, ldo, p, v, at + x, row_stride, keys);                 \
+    for (; x + LANES <= cols; x += LANES)                                      \
+      ONE(dtype, o + x, ldo, p, v, at + x, row_stride, keys);                  \
+  }
+SPLIT_PV_ROWS(split_pv_1, split_pv_1_wide, split_pv_1_pair, split_pv_1_one)
+SPLIT_PV_ROWS(split_pv_2, split_pv_2_wide, split_pv_2_pair, split_pv_2_one)
 
 /* The same for all rows of the group. */
 INLINE void split_pv(const int dtype, int rows, LOCAL float *o, int ldo,
                      LOCAL const float *p, GLOBAL const float *v, clt_i64 at,
                      clt_i64 row_stride, int cols, int keys) {
   if (rows == 1) {
-    split_pv_rows(1, dtype, o, ldo, p, v, at, row_stride, cols, keys);
+    split_pv_1(dtype, o, ldo, p, v, at, row_stride, cols, keys);
     return;
   }
   for (int t = 0; t < keys; t += PV_KEYS) {
@@ -102,8 +111,8 @@ INLINE void split_pv(const int dtype, int rows, LOCAL float *o, int ldo,
     for (int i = 0; i < n; i++)
       prefetch_row(v, at + (t + i + PV_AHEAD) * row_stride, cols, dtype);
     for (int r = 0; r < rows; r += 2)
-      split_pv_rows(2, dtype, o + r * ldo, ldo, p + r * SPLIT_KEYS + t, v,
-                    at + t * row_stride, row_stride, cols, n);
+      split_pv_2(dtype, o + r * ldo, ldo, p + r * SPLIT_KEYS + t, v,
+                 at + t * row_stride, row_stride, cols, n);
   }
 }
 
