@@ -223,6 +223,169 @@ COLD void fused_mask_tile(const clt_attn_args *A, GLOBAL const clt_u8 *mask,
     }
 }
 
+/* ---- what one group works on; attn_blocked.h does the same ---------------------- */
+
+typedef struct fused_block {
+  int h, g, b;                   /* query head, key head, batch            */
+  int i0, rows, p0;              /* first query, queries, first position   */
+  int nv, narrow;                /* vectors of queries; in narrow strips   */
+  int kv_length, masked, padded; /* padded: v_dim, in whole D_STEPs      */
+  float slope, sink;
+  LOCAL float *qt, *ot, *kv, *tile;
+} fused_block;
+
+INLINE fused_block fused_begin(const clt_attn_args *A, GLOBAL const float *q,
+                               GLOBAL const int *lengths,
+                               GLOBAL const int *starts,
+                               GLOBAL const float *slopes,
+                               GLOBAL const float *sinks,
+                               LOCAL float *local_memory, int gx, int h,
+                               int b) {
+  fused_block f;
+  const int D = A->qk_dim, blocks = (A->q_len + BM - 1) / BM;
+  /* Late causal blocks are long: alternating from both ends keeps neighbours
+   * in the launch order about equally heavy in sum. */
+  const int qb = gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
+  f.h = h, f.b = b, f.g = h / A->group;
+  f.i0 = qb * BM;
+  f.rows = MIN_OF(BM, A->q_len - f.i0);
+  const int vectors = (f.rows + LANES - 1) / LANES;
+  f.narrow = 2 * vectors <= MR;
+  f.nv = f.narrow ? vectors : CLT_PAD(vectors, MR);
+  f.kv_length = score_kv_length(A, lengths, b);
+  f.p0 = score_q_start(A, starts, b, f.kv_length) + f.i0;
+  f.slope = score_slope(A, slopes, h);
+  f.sink = score_sink(A, sinks, h);
+  f.masked = has_mask_bias(A);
+  f.padded = CLT_PAD(A->v_dim, D_STEP);
+
+  f.qt = local_memory;                      /* [D][BM]             */
+  f.ot = f.qt + D * BM;                     /* [padded][BM]        */
+  f.kv = f.ot + f.padded * BM;              /* [BN][D or padded]   */
+  f.tile = f.kv + BN * MAX_OF(D, f.padded); /* [BN][BM] if masked  */
+  fused_load_transposed(
+      f.qt, q, A->q.offset + b * A->q.s[0] + h * A->q.s[1] + f.i0 * A->q.s[2],
+      A->q.s[2], A->q.s[3], f.rows, D, A->dtype, A->scale2);
+  for (int x = 0; x < f.padded * BM; x += LANES) VSTORE(VSPLAT(0.0f), f.ot + x);
+  return f;
+}
+
+/* Behind fused_block's own local memory. */
+INLINE LOCAL float *fused_end_of(const fused_block *f) {
+  return f->tile + (f->masked ? BN * BM : 0);
+}
+
+/* s[t][q] = the finished scores of keys j0 .. j0 + keys - 1; mx = the larger of m
+ * and the largest of them. */
+INLINE void fused_scores(const clt_attn_args *A, const fused_block *f,
+                         GLOBAL const float *k, GLOBAL const clt_u8 *mask,
+                         GLOBAL const clt_u8 *key_mask,
+                         GLOBAL const float *bias, int j0, int keys, int whole,
+                         LOCAL float *s, const vf *m, vf *mx) {
+  const int D = A->qk_dim;
+  copy_block(f->kv, D, k,
+             A->k.offset + f->b * A->k.s[0] + f->g * A->k.s[1] + j0 * A->k.s[2],
+             A->k.s[2], A->k.s[3], keys, D, CLT_PAD(keys, KEY_STEP), D,
+             A->dtype);
+  for (int i = 0; i < f->nv; i++) mx[i] = m[i];
+  for (int t = 0; t < keys; t += KEY_STEP) {
+    if (f->narrow)
+      for (int i = 0; i < f->nv; i++)
+        fused_qk_narrow(f->kv + t * D, D, f->qt + i * LANES, D,
+                        s + t * BM + i * LANES, mx + i);
+    else
+      for (int i = 0; i < f->nv; i += MR)
+        fused_qk_tile(f->kv + t * D, D, f->qt + i * LANES, D,
+                      s + t * BM + i * LANES, mx + i);
+  }
+
+  /* The maximum above is wrong where a rule changes scores, and where the
+   * padding rows of the last tile (score 0) took part. */
+  if (f->masked || !whole || A->softcap2 > 0.0f || A->has_slopes ||
+      keys % KEY_STEP != 0) {
+    for (int i = 0; i < f->nv; i++) mx[i] = m[i];
+    if (f->masked)
+      fused_mask_tile(A, mask, key_mask, bias, f->tile, f->b, f->h, f->i0,
+                      f->rows, j0, keys);
+    fused_rules(A, s, f->tile, f->masked, whole, f->kv_length, keys, f->p0, j0,
+                f->slope, f->nv, mx);
+  }
+}
+
+/* O^T = O^T * alpha + V^T P^T of keys j0 .. j0 + keys - 1. */
+INLINE void fused_values(const clt_attn_args *A, const fused_block *f,
+                         GLOBAL const float *v, int j0, int keys, int whole,
+                         LOCAL const float *p, const vf *alpha) {
+  const int Dp = f->padded;
+  const int bad = copy_block(
+      f->kv, Dp, v,
+      A->v.offset + f->b * A->v.s[0] + f->g * A->v.s[1] + j0 * A->v.s[2],
+      A->v.s[2], A->v.s[3], keys, A->v_dim, keys, Dp, A->dtype);
+  if (bad && (f->masked || !whole)) {
+    for (int x = 0; x < Dp; x += D_STEP)
+      for (int i = 0; i < f->nv; i++)
+        fused_pv_guarded(f->kv + x, Dp, p + i * LANES, keys,
+                         f->ot + x * BM + i * LANES, alpha[i]);
+    return;
+  }
+  for (int x = 0; x < Dp; x += D_STEP) {
+    if (f->narrow)
+      for (int i = 0; i < f->nv; i++)
+        fused_pv_narrow(f->kv + x, Dp, p + i * LANES, keys,
+                        f->ot + x * BM + i * LANES, alpha[i]);
+    else
+      for (int i = 0; i < f->nv; i += MR)
+        fused_pv_tile(f->kv + x, Dp, p + i * LANES, keys,
+                      f->ot + x * BM + i * LANES, alpha + i);
+  }
+}
+
+/* inverse = 1 / sum, and the log-sum-exp. */
+INLINE void fused_sums(const clt_attn_args *A, const fused_block *f,
+                       GLOBAL float *lse, const vf *m, const vf *sum,
+                       vf *inverse) {
+  for (int i = 0; i < f->nv; i++) {
+    float m_of[LANES], sum_of[LANES], inverse_of[LANES];
+    VSTORE(m[i], m_of);
+    VSTORE(sum[i], sum_of);
+    for (int r = 0; r < LANES; r++) {
+      inverse_of[r] = row_inverse(sum_of[r]);
+      if (A->has_lse && i * LANES + r < f->rows)
+        lse[A->lse.offset + f->b * A->lse.s[0] + f->h * A->lse.s[1] +
+            (f->i0 + i * LANES + r) * A->lse.s[2]] =
+            row_lse(m_of[r], sum_of[r]);
+    }
+    inverse[i] = VLOAD(inverse_of);
+  }
+}
+
+/* to[r][x] = scale * from[x][r] for r < f->rows and x < cols: back in the caller's
+ * order. `at` is the place of the block's first row. */
+INLINE void fused_store_transposed(const fused_block *f, GLOBAL float *to,
+                                   clt_i64 at, clt_i64 row_stride,
+                                   clt_i64 col_stride, int cols, int dtype,
+                                   LOCAL const float *from, const vf *scale) {
+  for (int i = 0; i < f->nv; i++)
+    for (int x0 = 0; x0 < cols; x0 += LANES) {
+      const int n = MIN_OF(LANES, cols - x0);
+      vf a[LANES];
+      for (int x = 0; x < LANES; x++)
+        a[x] = x < n ? VLOAD(from + (x0 + x) * BM + i * LANES) * scale[i]
+                     : VSPLAT(0.0f);
+      transpose(a);
+      for (int r = 0; r < LANES && i * LANES + r < f->rows; r++)
+        store_n(to, at + (i * LANES + r) * row_stride + x0 * col_stride,
+                col_stride, n, dtype, a[r]);
+    }
+}
+
+INLINE clt_i64 fused_out_at(const clt_attn_args *A, const fused_block *f) {
+  return A->out.offset + f->b * A->out.s[0] + f->h * A->out.s[1] +
+         f->i0 * A->out.s[2];
+}
+
+/* ---- the kernel ------------------------------------------------------------------ */
+
 INLINE void attn_fused_group(
     const clt_attn_args *A, GLOBAL const float *q, GLOBAL const float *k,
     GLOBAL const float *v, GLOBAL float *out, GLOBAL float *lse,
@@ -231,76 +394,24 @@ INLINE void attn_fused_group(
     GLOBAL const int *starts, GLOBAL const float *slopes,
     GLOBAL const float *sinks, LOCAL float *local_memory, int gx, int h,
     int b) {
-  const int D = A->qk_dim, Dv = A->v_dim, Dp = CLT_PAD(Dv, D_STEP);
-  const int g = h / A->group, blocks = (A->q_len + BM - 1) / BM;
-  /* Late causal blocks are long: alternating from both ends keeps neighbours
-   * in the launch order about equally heavy in sum. */
-  const int qb = gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
-  const int i0 = qb * BM, rows = MIN_OF(BM, A->q_len - i0);
-  /* Vectors of queries that are there, in narrow strips or in whole ones. */
-  const int vectors = (rows + LANES - 1) / LANES;
-  const int narrow = 2 * vectors <= MR;
-  const int nv = narrow ? vectors : CLT_PAD(vectors, MR);
-  const int kv_length = score_kv_length(A, lengths, b);
-  const int p0 = score_q_start(A, starts, b, kv_length) + i0;
-  const float slope = score_slope(A, slopes, h);
-  const int masked = has_mask_bias(A);
-
-  LOCAL float *qt = local_memory;              /* [D][BM]        */
-  LOCAL float *ot = qt + D * BM;               /* [Dp][BM]       */
-  LOCAL float *s = ot + Dp * BM;               /* [BN][BM]       */
-  LOCAL float *kv = s + BN * BM;               /* [BN][D or Dp]  */
-  LOCAL float *tile = kv + BN * MAX_OF(D, Dp); /* [BN][BM] if masked */
-
-  fused_load_transposed(
-      qt, q, A->q.offset + b * A->q.s[0] + h * A->q.s[1] + i0 * A->q.s[2],
-      A->q.s[2], A->q.s[3], rows, D, A->dtype, A->scale2);
-  for (int x = 0; x < Dp * BM; x += LANES) VSTORE(VSPLAT(0.0f), ot + x);
-
-  const float sink = score_sink(A, sinks, h);
+  const fused_block f =
+      fused_begin(A, q, lengths, starts, slopes, sinks, local_memory, gx, h, b);
+  LOCAL float *s = fused_end_of(&f); /* [BN][BM] */
   vf m[NV], sum[NV];
   for (int i = 0; i < NV; i++) {
-    m[i] = VSPLAT(sink);
-    sum[i] = VSPLAT(sink == MINUS_INF ? 0.0f : 1.0f);
+    m[i] = VSPLAT(f.sink);
+    sum[i] = VSPLAT(f.sink == MINUS_INF ? 0.0f : 1.0f);
   }
 
   int lo, hi;
-  score_range(A, kv_length, p0, p0 + rows - 1, &lo, &hi);
+  score_range(A, f.kv_length, f.p0, f.p0 + f.rows - 1, &lo, &hi);
   for (int j0 = lo; j0 < hi; j0 += BN) {
     const int keys = MIN_OF(BN, hi - j0);
     const int whole =
-        score_whole(A, kv_length, p0, p0 + rows - 1, j0, j0 + keys - 1);
-    const int ruled = masked || !whole || A->softcap2 > 0.0f || A->has_slopes;
-
-    copy_block(
-        kv, D, k, A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2],
-        A->k.s[2], A->k.s[3], keys, D, CLT_PAD(keys, KEY_STEP), D, A->dtype);
-    vf mx[NV];
-    for (int i = 0; i < nv; i++) mx[i] = m[i];
-    for (int t = 0; t < keys; t += KEY_STEP) {
-      if (narrow)
-        for (int i = 0; i < nv; i++)
-          fused_qk_narrow(kv + t * D, D, qt + i * LANES, D,
-                          s + t * BM + i * LANES, mx + i);
-      else
-        for (int i = 0; i < nv; i += MR)
-          fused_qk_tile(kv + t * D, D, qt + i * LANES, D,
-                        s + t * BM + i * LANES, mx + i);
-    }
-
-    /* The maximum above is wrong where a rule changes scores, and where the
-     * padding rows of the last tile (score 0) took part. */
-    if (ruled || keys % KEY_STEP != 0) {
-      for (int i = 0; i < nv; i++) mx[i] = m[i];
-      if (masked)
-        fused_mask_tile(A, mask, key_mask, bias, tile, b, h, i0, rows, j0,
-                        keys);
-      fused_rules(A, s, tile, masked, whole, kv_length, keys, p0, j0, slope, nv,
-                  mx);
-    }
-
-    vf alpha[NV];
-    for (int i = 0; i < nv; i++) {
+        score_whole(A, f.kv_length, f.p0, f.p0 + f.rows - 1, j0, j0 + keys - 1);
+    vf mx[NV], alpha[NV];
+    fused_scores(A, &f, k, mask, key_mask, bias, j0, keys, whole, s, m, mx);
+    for (int i = 0; i < f.nv; i++) {
       vf top = finite_max_v(mx[i]);
       alpha[i] = exp2_v(m[i] - top);
       m[i] = mx[i];
@@ -313,54 +424,13 @@ INLINE void attn_fused_group(
       }
       sum[i] = VFMA(sum[i], alpha[i], add);
     }
-
-    const int bad = copy_block(
-        kv, Dp, v, A->v.offset + b * A->v.s[0] + g * A->v.s[1] + j0 * A->v.s[2],
-        A->v.s[2], A->v.s[3], keys, Dv, keys, Dp, A->dtype);
-    if (bad && (masked || !whole)) {
-      for (int x = 0; x < Dp; x += D_STEP)
-        for (int i = 0; i < nv; i++)
-          fused_pv_guarded(kv + x, Dp, s + i * LANES, keys,
-                           ot + x * BM + i * LANES, alpha[i]);
-    } else {
-      for (int x = 0; x < Dp; x += D_STEP) {
-        if (narrow)
-          for (int i = 0; i < nv; i++)
-            fused_pv_narrow(kv + x, Dp, s + i * LANES, keys,
-                            ot + x * BM + i * LANES, alpha[i]);
-        else
-          for (int i = 0; i < nv; i += MR)
-            fused_pv_tile(kv + x, Dp, s + i * LANES, keys,
-                          ot + x * BM + i * LANES, alpha + i);
-      }
-    }
+    fused_values(A, &f, v, j0, keys, whole, s, alpha);
   }
 
-  /* O = O^T / sum, back in the caller's order. */
-  const clt_i64 out_at =
-      A->out.offset + b * A->out.s[0] + h * A->out.s[1] + i0 * A->out.s[2];
-  for (int i = 0; i < nv; i++) {
-    float m_of[LANES], sum_of[LANES], inverse[LANES];
-    VSTORE(m[i], m_of);
-    VSTORE(sum[i], sum_of);
-    for (int r = 0; r < LANES; r++) {
-      inverse[r] = row_inverse(sum_of[r]);
-      if (A->has_lse && i * LANES + r < rows)
-        lse[A->lse.offset + b * A->lse.s[0] + h * A->lse.s[1] +
-            (i0 + i * LANES + r) * A->lse.s[2]] = row_lse(m_of[r], sum_of[r]);
-    }
-    vf scale = VLOAD(inverse);
-    for (int x0 = 0; x0 < Dv; x0 += LANES) {
-      vf a[LANES];
-      for (int x = 0; x < LANES; x++)
-        a[x] = x0 + x < Dv ? VLOAD(ot + (x0 + x) * BM + i * LANES) * scale
-                           : VSPLAT(0.0f);
-      transpose(a);
-      for (int r = 0; r < LANES && i * LANES + r < rows; r++)
-        store_n(out, out_at + (i * LANES + r) * A->out.s[2] + x0 * A->out.s[3],
-                A->out.s[3], MIN_OF(LANES, Dv - x0), A->dtype, a[r]);
-    }
-  }
+  vf inverse[NV];
+  fused_sums(A, &f, lse, m, sum, inverse);
+  fused_store_transposed(&f, out, fused_out_at(A, &f), A->out.s[2], A->out.s[3],
+                         A->v_dim, A->dtype, f.ot, inverse);
 }
 
 #endif /* CLT_ATTN_FUSED_H */

@@ -14,14 +14,19 @@
 
 #define CLT_PAD(x, to) (((x) + (to)-1) / (to) * (to))
 
-/* Fused: Q^T [D][bm], O^T [Dv'][bm], S^T [BN][bm], K or V block [BN][D or Dv'],
- * mask tile [BN][bm] if there is a mask or an additive mask. */
+/* Fused: Q^T [D][bm], O^T [Dv'][bm], K or V block [BN][D or Dv'], mask tile
+ * [BN][bm] if there is a mask or an additive mask, S^T [BN][bm]. */
 #define CLT_FUSED_LOCAL(bm, d, dv, masked)                                     \
   ((size_t)(bm) * ((size_t)(d) + CLT_PAD((size_t)(dv), D_STEP) +               \
                    BN * ((masked) ? 2 : 1)) +                                  \
    BN * ((size_t)(d) > CLT_PAD((size_t)(dv), D_STEP)                           \
              ? (size_t)(d)                                                     \
              : CLT_PAD((size_t)(dv), D_STEP)))
+
+/* Blocked: the same with S^T [Skv][bm] instead of one block of it. */
+#define CLT_BLOCKED_LOCAL(bm, d, dv, masked, keys)                             \
+  (CLT_FUSED_LOCAL(bm, d, dv, masked) +                                        \
+   (size_t)(bm)*CLT_PAD((size_t)(keys), BN))
 
 /* Split-KV: rows that share one pass over keys and values. */
 #define SPLIT_ROWS 8

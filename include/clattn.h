@@ -281,15 +281,18 @@ CLATTN_API clattn_tensor clattn_view(clattn_buffer *buffer, clattn_dtype dtype,
 
 /* ---- The problem ------------------------------------------------------------ */
 typedef enum clattn_path {
-  CLATTN_AUTO = 0,   /* the first of the plan's rows that accepts            */
-  CLATTN_FUSED = 1,  /* online softmax, memory linear in length; no weights  */
-  CLATTN_UNFUSED = 2 /* matmul, softmax, matmul; quadratic memory; weights   */
+  CLATTN_AUTO = 0,    /* the first of the plan's rows that accepts            */
+  CLATTN_FUSED = 1,   /* online softmax, memory linear in length; no weights  */
+  CLATTN_UNFUSED = 2, /* matmul, softmax, matmul; quadratic memory; weights  */
+  CLATTN_BLOCKED = 3  /* fused, but all scores of 64 queries are held at a
+                       * time: weights (probabilities of each head). Made for
+                       * CPUs; a few thousand keys, else UNSUPPORTED          */
 } clattn_path;
 
 enum { /* outputs besides O */
        CLATTN_OUT_LSE = 1,
        CLATTN_OUT_WEIGHTS =
-           2 /* makes AUTO choose UNFUSED; UNSUPPORTED by FUSED  */
+           2 /* UNSUPPORTED by FUSED; AUTO chooses another path */
 };
 
 /* What clattn_args.weights receives (ONNX Attention's qk_matmul_output). */

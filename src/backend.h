@@ -24,6 +24,7 @@
  * exist in OpenCL only. */
 #define CLT_KERNEL_MAP(X)                                                      \
   X(ATTN_FUSED, "attn_fused", "attn_fused", clt_attn_args, 14)                 \
+  X(ATTN_BLOCKED, "attn_blocked", "attn_blocked", clt_attn_args, 14)           \
   X(ATTN_SPLIT, "attn_split", "attn_split", clt_attn_args, 14)                 \
   X(ATTN_MERGE, "attn_split", "attn_merge", clt_attn_args, 14)                 \
   X(ATTN_SOFTMAX, "attn_softmax", "attn_softmax", clt_attn_args, 14)           \

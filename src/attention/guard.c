@@ -71,12 +71,18 @@ static clattn_tensor floats(clattn_buffer *buffer, size_t at, int64_t b,
   return t;
 }
 
+static bool for_few_queries(const clt_row *row) {
+  return row->path == CLATTN_FUSED && !row->any_length;
+}
+
 /* Few queries for rows that are made for them, else more than one block. */
-static int64_t rows_of(const clt_row *row) { return row->any_length ? 67 : 3; }
+static int64_t rows_of(const clt_row *row) {
+  return for_few_queries(row) ? 3 : 67;
+}
 
 /* Enough keys that rows for few queries split them. */
 static int64_t keys_of(const clt_row *row) {
-  return row->any_length ? 141 : 400;
+  return for_few_queries(row) ? 400 : 141;
 }
 
 /* The native row that serves what `row` serves. */
@@ -90,7 +96,7 @@ static const clt_row *reference_row(const clt_row *row) {
 
 static void attention_steps(const check *c, site *s, clt_work *work) {
   const int64_t sq = rows_of(c->row), keys = keys_of(c->row);
-  const bool weights = c->row->path == CLATTN_UNFUSED;
+  const bool weights = c->row->path != CLATTN_FUSED;
   clattn_desc desc;
   clattn_desc_init(&desc);
   desc.dtype = c->half ? CLATTN_F16 : CLATTN_F32;
@@ -99,7 +105,7 @@ static void attention_steps(const check *c, site *s, clt_work *work) {
   desc.qk_dim = D;
   desc.v_dim = DV;
   desc.outputs = CLATTN_OUT_LSE | (weights ? CLATTN_OUT_WEIGHTS : 0);
-  desc.average_weights = weights && c->half;
+  desc.average_weights = c->row->path == CLATTN_UNFUSED && c->half;
   if (c->half) { /* the plain problem in F32, every feature in F16 */
     desc.causal = true;
     desc.softcap = 3.0f;
@@ -321,7 +327,7 @@ static clattn_status run_check(clt_device *device, check *c) {
   if (c->row) {
     const size_t sq = (size_t)rows_of(c->row);
     c->out_floats = B * HQ * sq * (DV + 1);
-    if (c->row->path == CLATTN_UNFUSED)
+    if (c->row->path != CLATTN_FUSED)
       c->out_floats += B * HQ * sq * (size_t)keys_of(c->row);
   }
   site ours = {0}, theirs = {0};

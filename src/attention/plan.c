@@ -47,6 +47,8 @@ static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
   if ((desc->outputs & CLATTN_OUT_WEIGHTS) && row->path == CLATTN_FUSED)
     return clt_fail(CLATTN_UNSUPPORTED,
                     "attention weights are never formed by the fused path");
+  const char *refusal = row->refuses ? row->refuses(desc) : NULL;
+  if (refusal) return clt_fail(CLATTN_UNSUPPORTED, "%s", refusal);
   clattn_device_info info;
   device->ops->device_info(device->impl, &info);
   const bool gpu = info.type == CLATTN_DEVICE_GPU ||
@@ -125,7 +127,8 @@ clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
       break; /* the device or the host failed: no other row will help */
     }
   }
-  if (complete) {
+  /* Whoever names the blocked path gets it, for the lengths that fit. */
+  if (complete || (desc->path == CLATTN_BLOCKED && plan->n_rows > 0)) {
     *out = plan;
     return CLATTN_OK;
   }
@@ -168,7 +171,7 @@ const clt_row *clt_plan_row(const clattn_plan *plan,
                             const clt_attn_args *args) {
   int i = 0;
   while (i + 1 < plan->n_rows && plan->rows[i]->wants &&
-         !plan->rows[i]->wants(args))
+         !plan->rows[i]->wants(plan->device, args))
     i++;
   return plan->rows[i];
 }

@@ -14,7 +14,7 @@ static inline size_t clt_ceil_div(size_t a, size_t b) {
 
 typedef struct clt_row {
   const char *name;
-  clattn_path path;      /* FUSED or UNFUSED */
+  clattn_path path;      /* not AUTO */
   clt_kernel kernels[3]; /* the first carries the guard's verdict */
   int n_kernels;
   bool for_gpu;     /* shaped for GPUs, else for CPU-type devices */
@@ -22,8 +22,10 @@ typedef struct clt_row {
   size_t min_group; /* work-items that every kernel needs; 0: one */
   /* Local memory a group needs, in floats; 0: none to speak of. */
   size_t (*local_floats)(const clt_device *device, const clt_attn_args *args);
+  /* Why the row cannot serve a descriptor; NULL: it can. May be NULL. */
+  const char *(*refuses)(const clattn_desc *desc);
   /* Lengths that this row is for; NULL: all. */
-  bool (*wants)(const clt_attn_args *args);
+  bool (*wants)(const clt_device *device, const clt_attn_args *args);
   /* Adds the steps. Failures are left in work->status. */
   void (*build)(const clt_problem *problem, clt_work *work);
 } clt_row;

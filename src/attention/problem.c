@@ -77,9 +77,9 @@ clattn_status clt_desc_check(const clattn_desc *desc) {
               "CLATTN_WEIGHTS_PROBABILITIES",
               (int)desc->weights_stage);
   CLT_REQUIRE(
-      (int)desc->path >= CLATTN_AUTO && (int)desc->path <= CLATTN_UNFUSED,
-      "desc->path: got %d, want CLATTN_AUTO, CLATTN_FUSED or "
-      "CLATTN_UNFUSED",
+      (int)desc->path >= CLATTN_AUTO && (int)desc->path <= CLATTN_BLOCKED,
+      "desc->path: got %d, want CLATTN_AUTO, CLATTN_FUSED, CLATTN_UNFUSED or "
+      "CLATTN_BLOCKED",
       (int)desc->path);
   return CLATTN_OK;
 }

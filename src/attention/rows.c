@@ -47,6 +47,62 @@ static void fused_build(const clt_problem *problem, clt_work *work) {
   fill_buffers(step, problem);
 }
 
+/* ---- blocked: the same with all scores of a block, and so the weights -------------- */
+
+/* More would leave the caches of the core. */
+#define BLOCKED_BYTES ((size_t)4 << 20)
+
+static size_t blocked_floats(const clt_device *device, const clt_attn_args *a,
+                             int keys) {
+  return CLT_BLOCKED_LOCAL(block_rows(device), a->qk_dim, a->v_dim, masked(a),
+                           keys);
+}
+
+/* The least that any length needs. */
+static size_t blocked_local(const clt_device *device, const clt_attn_args *a) {
+  return blocked_floats(device, a, 1);
+}
+
+static size_t blocked_limit(const clt_device *device) {
+  size_t local_bytes, group_size;
+  if (device->ops->limits(device->impl, CLT_K_ATTN_BLOCKED, &local_bytes,
+                          &group_size) != CLATTN_OK)
+    return 0;
+  return local_bytes < BLOCKED_BYTES ? local_bytes : BLOCKED_BYTES;
+}
+
+static bool blocked_wants(const clt_device *device, const clt_attn_args *a) {
+  return blocked_floats(device, a, a->kv_len) * sizeof(float) <=
+         blocked_limit(device);
+}
+
+static const char *blocked_refuses(const clattn_desc *desc) {
+  if (!(desc->outputs & CLATTN_OUT_WEIGHTS)) return NULL;
+  if (desc->average_weights) return "forms weights head by head, no averages";
+  if (desc->weights_stage != CLATTN_WEIGHTS_PROBABILITIES)
+    return "forms probabilities, not the scores before them";
+  return NULL;
+}
+
+static void blocked_build(const clt_problem *problem, clt_work *work) {
+  const clt_attn_args *a = &problem->args;
+  const size_t bytes =
+      blocked_floats(work->device, a, a->kv_len) * sizeof(float);
+  if (bytes > blocked_limit(work->device)) {
+    work->status = clt_fail(
+        CLATTN_UNSUPPORTED,
+        "kv_len: got %d, which needs %zu bytes of local memory on the blocked "
+        "path, want at most %zu; other paths have no such limit",
+        (int)a->kv_len, bytes, blocked_limit(work->device));
+    return;
+  }
+  fill_buffers(clt_work_add(work, CLT_K_ATTN_BLOCKED, a,
+                            clt_ceil_div((size_t)a->q_len,
+                                         (size_t)block_rows(work->device)),
+                            (size_t)a->q_heads, (size_t)a->batch, bytes),
+               problem);
+}
+
 /* ---- fused, for GPUs ------------------------------------------------------------ */
 
 static size_t fused_tile_floats(size_t height, const void *args) {
@@ -80,7 +136,10 @@ static size_t split_local(const clt_device *device, const clt_attn_args *a) {
 }
 
 /* A fused block spends its time on 64 rows whether they are there or not. */
-static bool split_wants(const clt_attn_args *a) { return a->q_len <= 8; }
+static bool split_wants(const clt_device *device, const clt_attn_args *a) {
+  (void)device;
+  return a->q_len <= 8;
+}
 
 /* Enough groups to fill the device, each with at least 256 keys. */
 static void choose_splits(clt_attn_args *a, size_t groups, size_t units) {
@@ -381,6 +440,14 @@ const clt_row clt_rows[] = {
      .min_group = TILE_MIN_GROUP,
      .local_floats = softmax_tile_local,
      .build = unfused_tile_build},
+    {.name = "blocked (lanes are queries; weights)",
+     .path = CLATTN_BLOCKED,
+     .kernels = {CLT_K_ATTN_BLOCKED},
+     .n_kernels = 1,
+     .local_floats = blocked_local,
+     .refuses = blocked_refuses,
+     .wants = blocked_wants,
+     .build = blocked_build},
     {.name = "unfused (matmul, softmax, matmul)",
      .path = CLATTN_UNFUSED,
      .kernels = {CLT_K_ATTN_SOFTMAX, CLT_K_MATMUL, CLT_K_ATTN_AVERAGE},

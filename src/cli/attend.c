@@ -14,7 +14,7 @@ static const char help[] =
     "of it, and show what one head attends to. FILE - is standard input.\n"
     "\n"
     "  -d, --device=NAME     cpu, gpu, opencl, a number or part of a name\n"
-    "  -p, --path=PATH       auto (default), fused or unfused\n"
+    "  -p, --path=PATH       auto (default), fused, unfused or blocked\n"
     "windows\n"
     "      --length=N        tokens of a window (256)\n"
     "      --stride=N        from window to window (the length)\n"

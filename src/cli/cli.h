@@ -46,7 +46,7 @@ bool cli_number(const cli_command *command, const char *option,
 /* One of `words` (NULL at the end); its index, or -1 with a message. */
 int cli_choice(const cli_command *command, const char *option, const char *text,
                const char *const *words);
-/* "auto", "fused", "unfused". */
+/* "auto", "fused", "unfused", "blocked". */
 bool cli_path(const cli_command *command, const char *text, clattn_path *path);
 const char *cli_path_name(clattn_path path);
 

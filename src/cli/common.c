@@ -107,7 +107,8 @@ int cli_choice(const cli_command *command, const char *option, const char *text,
   return -1;
 }
 
-static const char *const path_names[] = {"auto", "fused", "unfused", NULL};
+static const char *const path_names[] = {"auto", "fused", "unfused", "blocked",
+                                         NULL};
 
 bool cli_path(const cli_command *command, const char *text, clattn_path *path) {
   const int i = cli_choice(command, "--path", text, path_names);

@@ -10,7 +10,7 @@ static const char help[] =
     "Run one case, print its outputs' ranges, and check those that it states.\n"
     "\n"
     "  -d, --device=NAME  cpu, gpu, opencl, a number or part of a name\n"
-    "  -p, --path=PATH    auto (default), fused or unfused\n"
+    "  -p, --path=PATH    auto (default), fused, unfused or blocked\n"
     "  -o, --out=FILE     write the outputs as safetensors, under their names\n"
     "  -h, --help         show this\n"
     "\n"

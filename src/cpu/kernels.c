@@ -2,6 +2,7 @@
  * each instruction set with CLT_ISA (its name) and LANES (floats of a vector).
  *
  * Buffers arrive in the order of the kernel's parameters (cl/attn_params.h). */
+#include "../../cl/attn_blocked.h"
 #include "../../cl/attn_fused.h"
 #include "../../cl/attn_softmax.h"
 #include "../../cl/attn_split.h"
@@ -19,6 +20,12 @@ static void run_attn_fused(PARAMS) {
   attn_fused_group(args, buf[0], buf[1], buf[2], buf[3], buf[4], buf[6], buf[7],
                    buf[8], buf[9], buf[10], buf[11], buf[12], local, (int)gx,
                    (int)gy, (int)gz);
+}
+
+static void run_attn_blocked(PARAMS) {
+  attn_blocked_group(args, buf[0], buf[1], buf[2], buf[3], buf[4], buf[5],
+                     buf[6], buf[7], buf[8], buf[9], buf[10], buf[11], buf[12],
+                     local, (int)gx, (int)gy, (int)gz);
 }
 
 static void run_attn_split(PARAMS) {
@@ -71,6 +78,7 @@ const clt_cpu_kernels CLT_CAT(clt_cpu_kernels_, CLT_ISA) = {
     .isa = TEXT(CLT_ISA),
     .lanes = LANES,
     .run = {[CLT_K_ATTN_FUSED] = run_attn_fused,
+            [CLT_K_ATTN_BLOCKED] = run_attn_blocked,
             [CLT_K_ATTN_SPLIT] = run_attn_split,
             [CLT_K_ATTN_MERGE] = run_attn_merge,
             [CLT_K_ATTN_SOFTMAX] = run_attn_softmax,

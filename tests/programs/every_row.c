@@ -56,7 +56,7 @@ static void execute(clattn_context *context, int device,
 
 /* Every path of a device. */
 static void visit(clattn_context *context, int device) {
-  for (int path = CLATTN_FUSED; path <= CLATTN_UNFUSED; path++) {
+  for (int path = CLATTN_FUSED; path <= CLATTN_BLOCKED; path++) {
     clattn_desc desc;
     clattn_desc_init(&desc);
     desc.q_heads = HEADS;

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const tc_path_name[3] = {"auto", "fused", "unfused"};
+const char *const tc_path_name[TC_PATHS] = {"auto", "fused", "unfused",
+                                            "blocked"};
 
 static void resolve(attn_case *c) {
   if (!c->b) c->b = 1;
@@ -354,7 +355,9 @@ tc_result attn_problem_run(attn_problem *p, const th_device *device,
   clattn_plan *plan = NULL;
   clattn_args args;
   p->desc.path = path;
-  bool impossible = p->c.weights && path == CLATTN_FUSED;
+  bool impossible = p->c.weights &&
+                    (path == CLATTN_FUSED ||
+                     (path == CLATTN_BLOCKED && (p->c.average || p->c.stage)));
   clattn_status status =
       clattn_plan_create(device->context, device->index, &p->desc, &plan);
   if (impossible && status == CLATTN_UNSUPPORTED && !plan) return TC_SKIP;
@@ -480,7 +483,7 @@ void attn_run_all(const th_devices *devices, const attn_case *cases, int n,
     attn_problem p;
     attn_problem_init(&p, &cases[i], seed + (uint64_t)i);
     for (int d = 0; d < devices->count; d++)
-      for (int path = 0; path < 3; path++) {
+      for (int path = 0; path < TC_PATHS; path++) {
         const th_device *device = &devices->device[d];
         tc_result result = attn_problem_run(&p, device, (clattn_path)path,
                                             message, sizeof message);

@@ -86,6 +86,8 @@ void attn_run_all(const th_devices *devices, const attn_case *cases, int n,
 /* The same, without the cases that are too large for a reduced run. */
 void attn_run_table(const th_devices *devices, const attn_case *cases, int n,
                     uint64_t seed, tc_tally *tally);
-extern const char *const tc_path_name[3];
+/* By clattn_path. */
+enum { TC_PATHS = 4 };
+extern const char *const tc_path_name[TC_PATHS];
 
 #endif /* ATTN_CASE_H */

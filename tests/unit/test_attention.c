@@ -414,7 +414,7 @@ static void expect_rows(bool forced) {
   const th_devices *devices = th_open(forced);
   SKIP_IF_NONE(devices)
   for (int d = 0; d < devices->count; d++)
-    for (int path = 0; path < 3; path++) {
+    for (int path = 0; path < TC_PATHS; path++) {
       const th_device *device = &devices->device[d];
       clattn_plan *plan = NULL;
       clattn_desc desc;
@@ -428,7 +428,7 @@ static void expect_rows(bool forced) {
                 "on %s, %s:\n%s", device->info.name, tc_path_name[path], info);
       const char *used = strstr(info, "used: ");
       cr_assert(used);
-      if (forced)
+      if (forced && path != CLATTN_BLOCKED)
         cr_expect(strstr(info, "GPU") && !strstr(info, "shaped for GPUs"), "%s",
                   info);
       clattn_plan_destroy(plan);
@@ -448,7 +448,7 @@ Test(attention, one_plan_many_lengths) {
   const th_devices *devices = th_open(false);
   char message[256];
   for (int d = 0; d < devices->count; d++)
-    for (int path = 0; path < 3; path++) {
+    for (int path = 0; path < TC_PATHS; path++) {
       const th_device *device = &devices->device[d];
       clattn_plan *plan = NULL;
       for (int i = 0; i < COUNT(lengths); i++) {
@@ -470,6 +470,34 @@ Test(attention, one_plan_many_lengths) {
         attn_problem_free(&p);
       }
       cr_assert(strlen(clattn_plan_info(plan)) > 0);
+      clattn_plan_destroy(plan);
+    }
+  th_shut();
+}
+
+/* The blocked path holds the scores of a block in local memory: it says what it
+ * cannot hold, and AUTO has another path for that. */
+Test(attention, blocked_has_a_limit) {
+  const th_devices *devices = th_open(false);
+  for (int d = 0; d < devices->count; d++)
+    for (int named = 0; named < 2; named++) {
+      const th_device *device = &devices->device[d];
+      clattn_plan *plan = NULL;
+      clattn_desc desc;
+      size_t bytes = 77;
+      clattn_desc_init(&desc);
+      desc.q_heads = desc.kv_heads = 1;
+      desc.qk_dim = desc.v_dim = 8;
+      desc.outputs = CLATTN_OUT_WEIGHTS;
+      desc.path = named ? CLATTN_BLOCKED : CLATTN_AUTO;
+      TH_OK(clattn_plan_create(device->context, device->index, &desc, &plan));
+      TH_OK(clattn_plan_scratch_bytes(plan, 1, 64, 500, &bytes));
+      cr_expect_eq(bytes, 0);
+      const clattn_status status =
+          clattn_plan_scratch_bytes(plan, 1, 64, 100000, &bytes);
+      cr_expect_eq(status, named ? CLATTN_UNSUPPORTED : CLATTN_OK);
+      if (named) cr_expect(strstr(clattn_error_message(), "kv_len"));
+      cr_expect_eq(bytes, named ? 0 : (size_t)64 * 100000 * 4);
       clattn_plan_destroy(plan);
     }
   th_shut();

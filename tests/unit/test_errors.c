@@ -237,10 +237,14 @@ static bool desc_fault(int n, fault *f, clattn_desc *d) {
   BAD("weights_stage", d->weights_stage = (clattn_weights_stage)4)
   BAD("average_weights", d->outputs = CLATTN_OUT_WEIGHTS,
       d->average_weights = true, d->weights_stage = CLATTN_WEIGHTS_BIASED)
-  BAD("path", d->path = (clattn_path)3)
+  BAD("path", d->path = (clattn_path)4)
   BAD("path", d->path = (clattn_path)-1)
   FAULT(UNSUPPORTED, "weights", d->outputs = CLATTN_OUT_WEIGHTS,
         d->path = CLATTN_FUSED)
+  FAULT(UNSUPPORTED, "averages", d->outputs = CLATTN_OUT_WEIGHTS,
+        d->average_weights = true, d->path = CLATTN_BLOCKED)
+  FAULT(UNSUPPORTED, "probabilities", d->outputs = CLATTN_OUT_WEIGHTS,
+        d->weights_stage = CLATTN_WEIGHTS_SCORES, d->path = CLATTN_BLOCKED)
   return false;
 }
 

@@ -95,7 +95,7 @@ static int spawn(const th_device *device, clattn_plan *plan,
 Test(threads, share_context_and_plan) {
   const th_devices *devices = th_open(false);
   for (int d = 0; d < devices->count; d++)
-    for (int path = 0; path < 3; path++) {
+    for (int path = 0; path < TC_PATHS; path++) {
       const th_device *device = &devices->device[d];
       clattn_desc desc;
       clattn_plan *plan = NULL;
