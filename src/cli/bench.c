@@ -31,17 +31,17 @@ static const char help[] =
     "  -h, --help             show this\n"
     "\n"
     "Every result is checked on sampled rows in double precision before it is\n"
-    "timed. A row has the library's medians: time, GFLOP/s (a causal mask's "
-    "hidden\n"
-    "pairs do not count), GB/s of Q, K, V and O, the fraction of a probe on "
-    "as\n"
-    "many threads (multiply-adds, or reading memory for 8 queries and fewer), "
-    "the\n"
-    "largest error; then each rival's time divided by the library's: above 1 "
-    "the\n"
-    "library is faster. Exit status 1 if a result is wrong or the library "
-    "could\n"
-    "not run a shape.\n";
+    "timed. A row has the library's medians: time; GFLOP/s, where a causal\n"
+    "mask's hidden pairs do not count; the same by CPU time (a core), which\n"
+    "neighbours do not disturb; GB/s of Q, K, V and O; the fraction of a "
+    "probe\n"
+    "on as many threads (multiply-adds, or reading memory for up to 8 "
+    "queries);\n"
+    "the largest error. Then each rival's time divided by the library's: "
+    "above\n"
+    "1 the library is faster. Exit status 1 if a result is wrong or the "
+    "library\n"
+    "could not run a shape.\n";
 
 static int bench(int argc, char **argv);
 

@@ -31,8 +31,8 @@ void bench_print_head(const bench_target *target, const bench_field *field,
     if (field->entry[i].state == NULL)
       printf("%s: not run: %s\n", field->entry[i].rival->name,
              field->entry[i].closed);
-  printf("%-*s %10s %8s %7s %10s %8s", bench_name_width(shapes), "shape", "ms",
-         "GFLOP/s", "GB/s", "of probe", "error");
+  printf("%-*s %10s %8s %7s %7s %10s %8s", bench_name_width(shapes), "shape",
+         "ms", "GFLOP/s", "a core", "GB/s", "of probe", "error");
   for (int i = 1; i < field->n; i++)
     if (field->entry[i].state != NULL)
       printf("  %*s", column_width(&field->entry[i]),
@@ -45,12 +45,15 @@ static void print_own(const bench_line *line) {
   static const char *const probes[] = {"", " fma", " read"};
   const bench_result *r = &line->result[0];
   if (isnan(r->seconds)) {
-    printf(" %10s %8s %7s %10s %8s", r->wrong ? "WRONG" : "not run", "-", "-",
-           "-", "-");
+    printf(" %10s %8s %7s %7s %10s %8s", r->wrong ? "WRONG" : "not run", "-",
+           "-", "-", "-", "-");
     return;
   }
-  printf(" %10.4g %8.4g %7.3g", r->seconds * 1e3,
-         bench_shape_flop(line->shape) / r->seconds * 1e-9,
+  const double gflop = bench_shape_flop(line->shape) * 1e-9;
+  char core[16] = "-"; /* a second of CPU time is that of a core */
+  if (line->probe != BENCH_PROBE_NONE)
+    snprintf(core, sizeof core, "%.3g", gflop / r->seconds_cpu);
+  printf(" %10.4g %8.4g %7s %7.3g", r->seconds * 1e3, gflop / r->seconds, core,
          bench_shape_bytes(line->shape) / r->seconds * 1e-9);
   char of[16] = "-";
   if (!isnan(r->fraction))
