@@ -112,8 +112,9 @@ typedef struct bench_probe {
 const bench_vector *bench_vector_choose(void);
 void bench_probe_create(const bench_target *target, bench_probe *probe);
 void bench_probe_destroy(bench_probe *probe);
-/* About a millisecond; 0 for NONE and when there is no memory. */
-double bench_probe_run(bench_probe *probe, bench_probe_kind kind);
+/* `length` times about a millisecond; 0 for NONE and when there is no memory. */
+double bench_probe_run(bench_probe *probe, bench_probe_kind kind,
+                       size_t length);
 
 /* ---- timing a line (bench_line.c) ---------------------------------------- */
 

@@ -8,7 +8,12 @@
 #include <string.h>
 #include <time.h>
 
-enum { MOST_SAMPLES = 200, LEAST_SAMPLES = 3, MOST_REPEATS = 10000 };
+enum {
+  MOST_SAMPLES = 200,
+  LEAST_SAMPLES = 3,
+  MOST_REPEATS = 10000,
+  MOST_PROBE = 20 /* of bench_probe_run's length */
+};
 
 /* A sample shorter than this is made of several calls. */
 static const double sample_seconds = 2e-3;
@@ -24,7 +29,8 @@ typedef struct runner {
   const bench_rival *rival;
   void *work; /* NULL: does not run */
   bench_result *result;
-  int repeats; /* calls of a sample */
+  int repeats;     /* calls of a sample */
+  double expected; /* seconds of one */
   sample samples[MOST_SAMPLES];
   int n;
   double spent;
@@ -34,6 +40,7 @@ typedef struct runner {
 typedef struct race {
   bench_probe *probe;
   bench_probe_kind kind;
+  size_t probe_length;
   double last_probe;
   runner runners[BENCH_MOST_RIVALS];
   int n;
@@ -47,6 +54,10 @@ static double cpu_seconds(void) {
 
 /* ---- samples ------------------------------------------------------------- */
 
+static double run_probe(race *race) {
+  return bench_probe_run(race->probe, race->kind, race->probe_length);
+}
+
 /* One sample between two probes; the second is the next sample's first. */
 static bool take(race *race, runner *r, int repeats, sample *out) {
   out->before = race->last_probe;
@@ -56,7 +67,7 @@ static bool take(race *race, runner *r, int repeats, sample *out) {
   const double took = cli_seconds() - began;
   out->seconds = took / repeats;
   out->cpu = (cpu_seconds() - cpu) / repeats;
-  out->after = race->last_probe = bench_probe_run(race->probe, race->kind);
+  out->after = race->last_probe = run_probe(race);
   r->spent += took;
   return true;
 }
@@ -132,7 +143,7 @@ static void enter(race *race, runner *r, bench_entry *entry,
   }
   const bool own = entry->rival == &bench_own;
   const double estimate = entry->rate > 0 ? flop / entry->rate : 0;
-  if (!own && estimate > 2 * limits->rival_seconds) {
+  if (!own && estimate > 4 * limits->rival_seconds) {
     bench_refuse(result->reason,
                  "would take about %.0f s a call by the rate of a line before "
                  "(--rival-time is %g)",
@@ -142,7 +153,7 @@ static void enter(race *race, runner *r, bench_entry *entry,
   if (!r->rival->prepare(entry->state, problem, &r->work, result->reason))
     return;
   sample first;
-  race->last_probe = bench_probe_run(race->probe, race->kind);
+  race->last_probe = run_probe(race);
   if (!take(race, r, 1, &first) ||
       !bench_oracle_check(oracle, r->rival, r->work, &result->wrong,
                           &result->max_error, result->reason)) {
@@ -164,6 +175,7 @@ static void enter(race *race, runner *r, bench_entry *entry,
   r->repeats = fastest * MOST_REPEATS < sample_seconds
                    ? MOST_REPEATS
                    : (int)(sample_seconds / fastest) + 1;
+  r->expected = fastest * r->repeats;
   r->spent = 0;
 }
 
@@ -191,8 +203,20 @@ static bool anybody(const race *race) {
   return false;
 }
 
+/* A moment says little about a long sample: its probes take a tenth of it, up to
+ * some 30 ms. */
+static size_t probe_length(const race *race) {
+  double longest = 0;
+  for (int i = 0; i < race->n; i++)
+    if (running(&race->runners[i]))
+      longest = fmax(longest, race->runners[i].expected);
+  const double length = 0.1 * longest / 1.5e-3;
+  return length < 1 ? 1 : length < MOST_PROBE ? (size_t)length : MOST_PROBE;
+}
+
 static void run_race(race *race, const bench_limits *limits) {
-  race->last_probe = bench_probe_run(race->probe, race->kind);
+  race->probe_length = probe_length(race);
+  race->last_probe = run_probe(race);
   const double began = cli_seconds();
   while (anybody(race) &&
          !enough(race, cli_seconds() - began, limits->seconds)) {
@@ -265,6 +289,7 @@ void bench_line_run(const bench_target *target, bench_field *field,
     race->probe = probe;
     race->kind = line->probe;
     race->n = field->n;
+    race->probe_length = 1;
     run_problem(race, field, &problem, limits, line);
   }
   /* What kept the library from running kept the others as well. */

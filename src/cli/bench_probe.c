@@ -72,14 +72,14 @@ static void read_task(void *user, size_t i, int thread) {
   (void)sink, (void)thread;
 }
 
-static double fma_rate(bench_probe *probe) {
+static double fma_rate(bench_probe *probe, size_t tasks) {
   const double began = cli_seconds();
-  bench_team_run(probe->team, probe->tasks, fma_task, probe);
-  return (double)probe->tasks * (double)probe->turns *
+  bench_team_run(probe->team, tasks, fma_task, probe);
+  return (double)tasks * (double)probe->turns *
          (double)probe->vector->fma_flop / (cli_seconds() - began);
 }
 
-static double read_rate(bench_probe *probe) {
+static double read_rate(bench_probe *probe, size_t tasks) {
   if (probe->memory == NULL) {
     char why[BENCH_WHY_CHARS];
     const double bytes = sizeof(float) * (double)READ_FLOATS;
@@ -88,18 +88,19 @@ static double read_rate(bench_probe *probe) {
     memset(probe->memory, 0, (size_t)bytes);
   }
   const double began = cli_seconds();
-  bench_team_run(probe->team, READ_TASKS, read_task, probe);
+  bench_team_run(probe->team, tasks, read_task, probe);
   const double took = cli_seconds() - began;
-  probe->at = (probe->at + (size_t)READ_TASKS * TASK_FLOATS) % READ_FLOATS;
-  return sizeof(float) * (double)READ_TASKS * TASK_FLOATS / took;
+  probe->at = (probe->at + tasks * TASK_FLOATS) % READ_FLOATS;
+  return sizeof(float) * (double)tasks * TASK_FLOATS / took;
 }
 
-double bench_probe_run(bench_probe *probe, bench_probe_kind kind) {
+double bench_probe_run(bench_probe *probe, bench_probe_kind kind,
+                       size_t length) {
   switch (kind) {
     case BENCH_PROBE_FMA:
-      return fma_rate(probe);
+      return fma_rate(probe, length * probe->tasks);
     case BENCH_PROBE_READ:
-      return read_rate(probe);
+      return read_rate(probe, length * READ_TASKS);
     default:
       return 0;
   }
