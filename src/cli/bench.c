@@ -170,6 +170,7 @@ static bool target_open(const char *selector, int threads,
   cli_device_label(target->context, target->device, target->label,
                    sizeof target->label);
   cli_clean(target->info.name);
+  cli_clean(target->info.platform);
   target->on_host = target->info.type == CLATTN_DEVICE_CPU;
   target->threads = target->on_host ? (int)target->info.compute_units : 1;
   target->vector = bench_vector_choose();
@@ -216,14 +217,14 @@ static bool run_shapes(const bench_target *target, bench_field *field,
   bench_probe_create(target, &probe);
   cli_progress_begin(&progress, "shape");
   for (size_t i = 0; i < shapes->n && written; i++) {
-    bench_line line;
+    bench_line line = {
+        .shape = &shapes->list[i], .path = o->path, .weights = o->weights};
     cli_progress_step(&progress, (int64_t)i, (int64_t)shapes->n);
-    bench_line_run(target, field, &probe, &shapes->list[i], o->path, o->weights,
-                   &o->limits, &line);
+    bench_line_run(target, field, &probe, &o->limits, &line);
     cli_progress_clear(&progress);
-    bench_print_line(target, field, &line, width);
+    bench_print_line(field, &line, width);
     failed += line_failed(&line);
-    if (json != NULL) written = bench_json_add(json, target, &line, o->path);
+    if (json != NULL) written = bench_json_add(json, target, &line);
   }
   bench_probe_destroy(&probe);
   if (failed > 0)

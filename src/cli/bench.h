@@ -124,7 +124,7 @@ typedef struct bench_entry {
   const bench_rival *rival;
   void *state;                  /* NULL: closed, for the reason */
   char closed[BENCH_WHY_CHARS]; /* why it cannot run on this device */
-  double rate;                  /* FLOP/s of the last line; 0 unknown */
+  double rate;                  /* best FLOP/s of long calls; 0 unknown */
 } bench_entry;
 
 /* Who runs on one device; entry 0 is the library. */
@@ -145,6 +145,8 @@ typedef struct bench_result {
 
 typedef struct bench_line {
   const bench_shape *shape;
+  clattn_path path;
+  bool weights;
   bench_probe_kind probe;
   double probe_rate; /* median */
   bench_result result[BENCH_MOST_RIVALS];
@@ -156,17 +158,17 @@ typedef struct bench_limits {
   double rival_seconds; /* of one rival in a line */
 } bench_limits;
 
+/* line: shape, path and weights are given; the rest is filled in. */
 void bench_line_run(const bench_target *target, bench_field *field,
-                    bench_probe *probe, const bench_shape *shape,
-                    clattn_path path, bool weights, const bench_limits *limits,
+                    bench_probe *probe, const bench_limits *limits,
                     bench_line *line);
 
 /* ---- what is shown (bench_report.c, bench_json.c) ------------------------ */
 
 void bench_print_head(const bench_target *target, const bench_field *field,
                       const bench_shapes *shapes, clattn_path path);
-void bench_print_line(const bench_target *target, const bench_field *field,
-                      const bench_line *line, int name_width);
+void bench_print_line(const bench_field *field, const bench_line *line,
+                      int name_width);
 int bench_name_width(const bench_shapes *shapes);
 
 typedef struct bench_json bench_json; /* the results so far */
@@ -176,6 +178,6 @@ void bench_json_destroy(bench_json *json);
  * in its place, so that a reader never sees half of it, and a run that is
  * stopped leaves what it had. Prints what failed. */
 bool bench_json_add(bench_json *json, const bench_target *target,
-                    const bench_line *line, clattn_path path);
+                    const bench_line *line);
 
 #endif

@@ -89,14 +89,15 @@ static json_t *text(const char *s) {
 }
 
 static json_t *describe(const bench_target *target, const bench_line *line,
-                        const bench_result *r, clattn_path path) {
+                        const bench_result *r) {
   static const char *const probes[] = {NULL, "fma", "read"};
   const bench_shape *s = line->shape;
   json_t *o = json_object();
   put(o, "name", text(s->name));
   put(o, "device", text(target->info.name));
   put(o, "platform", text(target->info.platform));
-  put(o, "path", text(cli_path_name(path)));
+  put(o, "path", text(cli_path_name(line->path)));
+  put(o, "weights", json_boolean(line->weights));
   put(o, "rival", text(r->rival));
   put(o, "seconds", real(r->seconds));
   put(o, "seconds_cpu", real(r->seconds_cpu));
@@ -129,10 +130,10 @@ static json_t *describe(const bench_target *target, const bench_line *line,
 }
 
 bool bench_json_add(bench_json *json, const bench_target *target,
-                    const bench_line *line, clattn_path path) {
+                    const bench_line *line) {
   for (int i = 0; i < line->n; i++)
-    if (json_array_append_new(
-            json->array, describe(target, line, &line->result[i], path)) != 0) {
+    if (json_array_append_new(json->array,
+                              describe(target, line, &line->result[i])) != 0) {
       cli_error("no memory");
       return false;
     }

@@ -145,7 +145,7 @@ static void enter(race *race, runner *r, bench_entry *entry,
   const double estimate = entry->rate > 0 ? flop / entry->rate : 0;
   if (!own && estimate > 4 * limits->rival_seconds) {
     bench_refuse(result->reason,
-                 "would take about %.0f s a call by the rate of a line before "
+                 "would take %.0f s a call or more, by its best rate so far "
                  "(--rival-time is %g)",
                  estimate, limits->rival_seconds);
     return;
@@ -260,19 +260,23 @@ static void run_problem(race *race, bench_field *field,
     runner *r = &race->runners[i];
     if (r->work == NULL) continue;
     evaluate(race, r, amount);
-    field->entry[i].rate = flop / r->result->seconds;
+    /* The rate of short calls says nothing of long ones. */
+    if (r->result->seconds > 0.05)
+      field->entry[i].rate =
+          fmax(field->entry[i].rate, flop / r->result->seconds);
     drop(r);
   }
 }
 
 void bench_line_run(const bench_target *target, bench_field *field,
-                    bench_probe *probe, const bench_shape *shape,
-                    clattn_path path, bool weights, const bench_limits *limits,
+                    bench_probe *probe, const bench_limits *limits,
                     bench_line *line) {
-  bench_problem problem = {.shape = shape, .path = path, .weights = weights};
+  bench_problem problem = {
+      .shape = line->shape, .path = line->path, .weights = line->weights};
   race *race = calloc(1, sizeof *race);
-  *line = (bench_line){
-      .shape = shape, .n = field->n, .probe = probe_kind(target, shape)};
+  line->n = field->n;
+  line->probe = probe_kind(target, line->shape);
+  line->probe_rate = NAN;
   for (int i = 0; i < field->n; i++) {
     bench_result *result = &line->result[i];
     *result = (bench_result){

@@ -22,7 +22,9 @@ int bench_name_width(const bench_shapes *shapes) {
 
 void bench_print_head(const bench_target *target, const bench_field *field,
                       const bench_shapes *shapes, clattn_path path) {
-  printf("%s: %s", target->label, target->info.name);
+  const bool native = target->info.backend == CLATTN_CPU;
+  printf("%s (%s)", target->label,
+         native ? target->info.name : target->info.platform);
   if (target->on_host)
     printf(", %d thread%s, probes %s", target->threads,
            target->threads == 1 ? "" : "s", target->vector->isa);
@@ -61,9 +63,8 @@ static void print_own(const bench_line *line) {
   printf(" %10s %8.0e", of, r->max_error);
 }
 
-void bench_print_line(const bench_target *target, const bench_field *field,
-                      const bench_line *line, int name_width) {
-  (void)target;
+void bench_print_line(const bench_field *field, const bench_line *line,
+                      int name_width) {
   printf("%-*s", name_width, line->shape->name);
   print_own(line);
   for (int i = 1; i < line->n; i++) {
