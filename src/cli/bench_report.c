@@ -63,6 +63,30 @@ static void print_own(const bench_line *line) {
   printf(" %10s %8.0e", of, r->max_error);
 }
 
+static bool to_explain(const bench_field *field, const bench_line *line,
+                       int i) {
+  return isnan(line->result[i].seconds) && field->entry[i].state != NULL;
+}
+
+/* Below the row why somebody has no time; those with one reason together. */
+static void print_reasons(const bench_field *field, const bench_line *line) {
+  for (int i = 0; i < line->n; i++) {
+    if (!to_explain(field, line, i)) continue;
+    const char *reason = line->result[i].reason;
+    bool said = false;
+    for (int j = 0; j < i && !said; j++)
+      said = to_explain(field, line, j) &&
+             strcmp(line->result[j].reason, reason) == 0;
+    if (said) continue;
+    printf("  %s", field->entry[i].rival->name);
+    for (int j = i + 1; j < line->n; j++)
+      if (to_explain(field, line, j) &&
+          strcmp(line->result[j].reason, reason) == 0)
+        printf(", %s", field->entry[j].rival->name);
+    printf(": %s\n", reason);
+  }
+}
+
 void bench_print_line(const bench_field *field, const bench_line *line,
                       int name_width) {
   printf("%-*s", name_width, line->shape->name);
@@ -81,12 +105,6 @@ void bench_print_line(const bench_field *field, const bench_line *line,
     printf("  %*s", width, text);
   }
   printf("\n");
-  const char *own = line->result[0].reason;
-  for (int i = 0; i < line->n; i++) {
-    const bench_result *r = &line->result[i];
-    if (!isnan(r->seconds) || field->entry[i].state == NULL) continue;
-    if (i > 0 && strcmp(r->reason, own) == 0) continue; /* said already */
-    printf("  %s: %s\n", field->entry[i].rival->name, r->reason);
-  }
+  print_reasons(field, line);
   fflush(stdout);
 }
