@@ -50,8 +50,8 @@ static bool dump(const json_t *array, int fd) {
 
 static bool write_file(const bench_json *json) {
   struct stat old;
-  /* A rename would replace a device or a pipe by a file of its name. */
-  if (stat(json->path, &old) == 0 && !S_ISREG(old.st_mode)) {
+  /* A rename would replace a device, a pipe or a link by a file of its name. */
+  if (lstat(json->path, &old) == 0 && !S_ISREG(old.st_mode)) {
     cli_error("--json: %s: not a regular file", json->path);
     return false;
   }
