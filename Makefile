@@ -51,10 +51,11 @@ CORE_SRC := $(wildcard src/core/*.c src/attention/*.c \
               $(filter-out src/cpu/kernels.c,$(wildcard src/cpu/*.c)))
 OCL_SRC := $(wildcard src/ocl/*.c)
 KIT_SRC := $(wildcard src/kit/*.c)
-CLI_SRC := $(wildcard src/cli/*.c)
+CLI_SRC := $(filter-out src/cli/bench_vector.c,$(wildcard src/cli/*.c))
 EXAMPLES := $(call buildable,$(wildcard examples/*.c))
 BENCHES := $(call buildable,$(wildcard bench/*.c))
 CL_SRC := $(wildcard cl/*.cl cl/*.h)
+SHAPES := $(wildcard bench/shapes/*.txt)
 HEADERS := $(wildcard include/*.h)
 SHELL_TESTS := $(wildcard tests/shell/*.sh)
 TEST_PROGRAMS := $(call buildable,$(wildcard tests/programs/*.c))
@@ -65,6 +66,8 @@ CORE_OBJ := $(call obj,$(CORE_SRC)) $(if $(wildcard src/cpu/kernels.c), \
               $(isas:%=$(BUILD)/obj/src/cpu/kernels.%.o))
 OCL_OBJ := $(call obj,$(OCL_SRC)) $(BUILD)/obj/cl_sources.o
 KIT_OBJ := $(call obj,$(KIT_SRC))
+CLI_OBJ := $(call obj,$(CLI_SRC)) $(BUILD)/obj/bench_files.o \
+           $(isas:%=$(BUILD)/obj/src/cli/bench_vector.%.o)
 
 CORE_SO := $(BUILD)/libclattn.so
 CORE_A := $(BUILD)/libclattn.a
@@ -107,8 +110,9 @@ test: deps ## build and run unit tests, shell tests and examples
 	@scripts/run_tests.sh $(BUILD) $(UNIT) $(PROGRAM_BINS) $(SHELL_TESTS) \
 	  $(EXAMPLE_BINS)
 
-bench: deps ## build and run the benchmarks
+bench: deps ## build and run the benchmarks (BENCHFLAGS: of clattn bench)
 	$(submake) all benches
+	$(BUILD)/clattn bench --json=$(BUILD)/bench.json $(BENCHFLAGS)
 	@set -e; for b in $(BENCH_BINS); do echo "== $$b"; $$b; done
 
 tests: $(UNIT) programs
@@ -164,20 +168,29 @@ isa_base := -DLANES=4
 isa_avx2 := -DLANES=8 -mavx2 -mfma -mf16c
 isa_avx512 := -DLANES=16 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma \
               -mprefer-vector-width=512
-$(BUILD)/obj/src/cpu/kernels.%.o: extra = -DCLT_ISA=$* $(isa_$*) -O3 \
-                                          -ffp-contract=fast -fno-math-errno
+vector_flags = $(isa_$*) -O3 -ffp-contract=fast -fno-math-errno
+$(BUILD)/obj/src/cpu/kernels.%.o: extra = -DCLT_ISA=$* $(vector_flags)
 $(BUILD)/obj/src/cpu/kernels.%.o: src/cpu/kernels.c $(BUILD)/flags
 	$(compile)
+$(BUILD)/obj/src/cli/bench_vector.%.o: extra = -DBENCH_ISA=$* $(vector_flags)
+$(BUILD)/obj/src/cli/bench_vector.%.o: src/cli/bench_vector.c $(BUILD)/flags
+	$(compile)
 
-# Kernel sources as byte arrays.
+# Kernel sources and the benchmark's shapes as byte arrays.
 $(BUILD)/embed: scripts/embed.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -O1 -Wall -Wextra -o $@ $<
 $(BUILD)/gen/cl_sources.c: $(BUILD)/embed $(CL_SRC)
 	@mkdir -p $(@D) && echo "  GEN $@"
-	@$< $@ $(CL_SRC)
+	@$< $@ source.h clt_cl_source clt_cl_sources $(CL_SRC)
 $(BUILD)/obj/cl_sources.o: extra = -Isrc/ocl
 $(BUILD)/obj/cl_sources.o: $(BUILD)/gen/cl_sources.c $(BUILD)/flags
+	$(compile)
+$(BUILD)/gen/bench_files.c: $(BUILD)/embed $(SHAPES)
+	@mkdir -p $(@D) && echo "  GEN $@"
+	@$< $@ bench_shapes.h bench_file bench_files $(SHAPES)
+$(BUILD)/obj/bench_files.o: extra = -Isrc/cli
+$(BUILD)/obj/bench_files.o: $(BUILD)/gen/bench_files.c $(BUILD)/flags
 	$(compile)
 
 # ---- libraries and programs ------------------------------------------------------
@@ -204,9 +217,9 @@ $(BUILD)/%.so: $(BUILD)/%.so.$(ABI)
 $(BUILD)/libclattn_opencl.so: $(OCL_OBJ)
 	$(shared) $(OCL_OBJ) -lOpenCL -lm -ldl
 
-$(BUILD)/clattn: $(call obj,$(CLI_SRC)) $(KIT_SO) $(CORE_SO)
-	$(link) $(call obj,$(CLI_SRC)) -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib' \
-	  -L$(BUILD) $(if $(KIT_SO),-lclattn_kit) -lclattn $(KIT_LIBS) -lm
+$(BUILD)/clattn: $(CLI_OBJ) $(KIT_SO) $(CORE_SO)
+	$(link) $(CLI_OBJ) -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib' \
+	  -L$(BUILD) $(if $(KIT_SO),-lclattn_kit) -lclattn $(KIT_LIBS) $(CORE_LIBS)
 
 cl_lib := $(if $(HAVE_OPENCL),-lOpenCL)
 as_needed := -Wl,--as-needed

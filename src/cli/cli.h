@@ -15,7 +15,8 @@ typedef struct cli_command {
   int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 } cli_command;
 
-extern const cli_command cli_devices, cli_run, cli_verify, cli_attend;
+extern const cli_command cli_devices, cli_run, cli_verify, cli_attend,
+    cli_bench;
 
 /* ---- messages (common.c) ------------------------------------------------- */
 
