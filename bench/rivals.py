@@ -32,6 +32,7 @@ Exit status: 0; 1 if a result was wrong; 2 if clattn itself could not be measure
 import argparse
 import collections
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -68,17 +69,19 @@ def timed(contestant, calls):
 
 def prepare(contestant, shape):
     contestant.prepare(shape, problems.inputs(shape))
-    contestant.run()  # what is made on the first call
+    contestant.first = timed(contestant, 1)  # and what is made on the first call
     rows = problems.sample(shape, contestant.result())
     return {"rows": rows, "path": contestant.path}
 
 
 def calibrate(contestant):
-    """Calls that a sample takes, from the second call on, and a call's seconds."""
+    """Calls that a sample takes."""
+    if contestant.first > 10 * SAMPLE_SECONDS:
+        return 1
     seconds = timed(contestant, 1)
     if seconds < SAMPLE_SECONDS:
         seconds = timed(contestant, max(1, int(SAMPLE_SECONDS / 4 / seconds)))
-    return {"calls": max(1, round(SAMPLE_SECONDS / seconds)), "seconds": seconds}
+    return max(1, round(SAMPLE_SECONDS / seconds))
 
 
 def measure(contestant, calls):
@@ -206,11 +209,15 @@ def measure_shape(shape, processes, prober, budget):
         row["wrong"] = row["reason"] is not None
         if row["wrong"]:
             continue
-        plan, row["reason"] = process.ask("calibrate")
-        if plan:
-            field.append((process, row, plan["calls"]))
+        calls, row["reason"] = process.ask("calibrate")
+        if calls:
+            field.append((process, row, calls))
     take_samples(shape, field, prober, budget)
     return rows
+
+
+def done(rounds, spent, budget):
+    return spent > budget * (1 if rounds >= LEAST_ROUNDS else 5)
 
 
 def take_samples(shape, field, prober, budget):
@@ -218,16 +225,16 @@ def take_samples(shape, field, prober, budget):
     spent = [0.0] * len(field)
     which = bound(shape, *prober())[0]
     for round_ in range(ROUNDS):
-        if round_ >= LEAST_ROUNDS and all(s > budget for s in spent):
+        if all(done(round_, seconds, budget) for seconds in spent):
             break
         before = prober()
         for i, (process, row, calls) in enumerate(field):
             samples[i].append(None)
-            if row["reason"] or (round_ >= LEAST_ROUNDS and spent[i] > budget):
+            if done(round_, spent[i], budget):
                 continue
             start = time.perf_counter()
             seconds, row["reason"] = process.ask("measure", calls)
-            spent[i] += time.perf_counter() - start
+            spent[i] += time.perf_counter() - start if seconds else math.inf
             after = prober()
             if seconds:
                 probes = [(a + b) / 2 for a, b in zip(before, after)]
