@@ -75,7 +75,7 @@ def by_shape(rows, key, path, title, label, line, log):
     names = list(dict.fromkeys(name for name, _ in drawn))
     if not names:
         return
-    figure, axes = plt.subplots(figsize=(10, 1.8 + 0.3 * len(names)),
+    figure, axes = plt.subplots(figsize=(10, 2.4 + 0.3 * len(names)),
                                 layout="constrained")
     version = versions(rows)
     for who, (colour, mark) in styles(rows).items():
@@ -103,8 +103,7 @@ def by_shape(rows, key, path, title, label, line, log):
     axes.set_xlabel(f"{label}\n{device(rows)}")
     axes.grid(axis="x", color="#dddddd", zorder=1)
     axes.set_title(title)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.09 - 1.6 / len(names)),
-                ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     print(path)

@@ -29,8 +29,8 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
 fi
 
 status=0
-"$venv/bin/python" "$here/rivals.py" --shim "$build/bench/libclattn_bench.so" \
+"$venv/bin/python" -B "$here/rivals.py" --shim "$build/bench/libclattn_bench.so" \
   --json "$build/rivals.json" ${RIVALS_FLAGS:-} || status=$?
 [ ! -f "$build/rivals.json" ] ||
-  "$venv/bin/python" "$here/plot.py" --out "$build/plots" "$build/rivals.json"
+  "$venv/bin/python" -B "$here/plot.py" --out "$build/plots" "$build/rivals.json"
 exit $status
