@@ -21,7 +21,7 @@ import re
 import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 OURS = "clattn"
 # Okabe and Ito's colours, told apart by shape as well; black is clattn.
@@ -61,8 +61,10 @@ def versions(rows):
 def device(rows):
     """Below every picture: what it was measured on."""
     ours = [row for (_, who), row in rows.items() if who == OURS]
-    return ", ".join(dict.fromkeys(
-        f"clattn on {row['device']}, {row['threads']} threads" for row in ours[:1]))
+    threads = sorted({row["threads"] for row in ours})
+    clock = " (CPU time)" if any(row["clock"] == "cpu" for row in ours) else ""
+    return (f"clattn on {ours[0]['device']}, threads: "
+            f"{', '.join(map(str, threads))}{clock}" if ours else "")
 
 
 def plain(value, _):
@@ -100,7 +102,7 @@ def by_shape(rows, key, path, title, label, line, log):
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_ylabel("shape (name)")
-    axes.set_xlabel(f"{label}\n{device(rows)}")
+    axes.set_xlabel(f"{label}\n{device(drawn)}")
     axes.grid(axis="x", color="#dddddd", zorder=1)
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -110,11 +112,12 @@ def by_shape(rows, key, path, title, label, line, log):
 
 
 def by_scale(rows, what, path):
-    series = collections.defaultdict(list)
+    series, drawn = collections.defaultdict(list), {}
     for (name, who), row in rows.items():
         match = SCALE_NAME.fullmatch(name)
         if match and match[1] == what and row["seconds"]:
             series[who].append((int(match[2]), row["seconds"] * 1e3))
+            drawn[name, who] = row
     if max(map(len, series.values()), default=0) < 2:
         return
     figure, axes = plt.subplots(figsize=(8, 5.2), layout="constrained")
@@ -131,8 +134,10 @@ def by_scale(rows, what, path):
     axes.set_xticks(ticks, [str(t) for t in ticks],
                     rotation=45 if len(ticks) > 10 else 0)
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(plain))
-    axes.set_xlabel(f"{SCALES[what]}\n{device(rows)}" if what != "threads" else "threads")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"{SCALES[what]}\n{device(drawn)}")
     axes.set_ylabel("time of one call (ms)")
     axes.set_title(f"Time against {SCALES[what].split(' (')[0]}")
     axes.grid(color="#dddddd", which="major")
