@@ -7,6 +7,7 @@ A shape is one line of a text file, as `clattn bench` reads it; # starts a comme
 Causal: the last query sees the last key (row i sees j <= kv_len - q_len + i).
 """
 import dataclasses
+import pathlib
 import re
 import zlib
 
@@ -67,19 +68,22 @@ class Shape:
 
 def read_shapes(path):
     shapes = []
-    with open(path) as file:
-        for number, line in enumerate(file, 1):
-            words = line.split("#")[0].split()
-            if not words:
-                continue
-            try:
-                name, *sizes, dtype, mask = words
-                sizes = [int(size) for size in sizes]
-                if dtype not in BYTES or mask not in ("causal", "full"):
-                    raise ValueError("type or mask")
-                shapes.append(Shape(name, *sizes, dtype, mask == "causal"))
-            except (ValueError, TypeError) as error:
-                raise SystemExit(f"{path}:{number}: not a shape: {error}")
+    try:
+        lines = pathlib.Path(path).read_text().splitlines()
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}")
+    for number, line in enumerate(lines, 1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        try:
+            name, *sizes, dtype, mask = words
+            sizes = [int(size) for size in sizes]
+            if dtype not in BYTES or mask not in ("causal", "full"):
+                raise ValueError("type or mask")
+            shapes.append(Shape(name, *sizes, dtype, mask == "causal"))
+        except (ValueError, TypeError) as error:
+            raise SystemExit(f"{path}:{number}: not a shape: {error}")
     return shapes
 
 

@@ -120,11 +120,8 @@ def serve(connection, kind, options):
 
 
 def reason_of(error):
-    """The first line of a message that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     kind = "" if isinstance(error, Unsupported) else type(error).__name__ + ": "
-    return (kind + (lines[-1] if "Check" in str(error)[:40] and lines else
-                    lines[0] if lines else "no message"))[:160]
+    return (kind + (" ".join(str(error).split()) or "no message"))[:200]
 
 
 class Process:
