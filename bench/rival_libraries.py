@@ -9,6 +9,7 @@
     path                    which implementation serves it, where that is known
     run()                   computes it once, and returns when it is done
     result()                {"out": [B,H,Sq,Dv]} or the layer's {"out", "weights"}
+    release()               forgets the problem
 
 Threads are set by each library's own switch. Waiting is left as each library has
 it by default: only one contestant's process is ever awake (see rivals.py).
@@ -49,6 +50,10 @@ class Contestant:
     def environment(threads):
         return {"OMP_NUM_THREADS": str(threads)}
 
+    def release(self):
+        """Back to what stood once the library was open."""
+        self.__dict__ = dict(self.opened, opened=self.opened)
+
 
 class Clattn(Contestant):
     name = "clattn"
@@ -75,7 +80,6 @@ class Clattn(Contestant):
             raise Unsupported(self.lib.clattn_error_message().decode())
 
     def prepare(self, shape, data):
-        self.release()
         self.shape, self.problem = shape, ctypes.c_void_p()
         sizes = lambda *n: [ctypes.c_int64(i) for i in n]
         s, made = shape, ctypes.byref(self.problem)
@@ -118,9 +122,8 @@ class Clattn(Contestant):
         return {"out": out}
 
     def release(self):
-        if self.problem:
-            self.lib.shim_problem_free(self.problem)
-        self.problem = None
+        self.lib.shim_problem_free(self.problem)
+        super().release()
 
 
 class PyTorch(Contestant):
@@ -371,7 +374,7 @@ class OneDnnGraph(Contestant):
             raise Unsupported("the layer is compared with nn.MultiheadAttention")
         mask = None
         if shape.causal and shape.q_len > 1:
-            mask = np.where(causal_mask(shape), 0, -np.inf).astype(np.float32)
+            mask = np.where(causal_mask(shape), np.float32(0), np.float32(-np.inf))
         dtype = {"f32": self.onednn.F32, "f16": self.onednn.F16,
                  "bf16": self.onednn.BF16}[shape.dtype]
         self.attention = self.onednn.Attention(self.dnnl, dtype, **data, mask=mask)

@@ -35,6 +35,7 @@ Exit status: 0; 1 if a result was wrong; 2 if clattn itself could not be measure
 import argparse
 import collections
 import ctypes
+import gc
 import json
 import math
 import multiprocessing
@@ -90,6 +91,11 @@ def calibrate(contestant):
     return max(1, round(SAMPLE_SECONDS / seconds))
 
 
+def release(contestant):
+    contestant.release()
+    gc.collect()
+
+
 def measure(contestant, calls):
     if calls > 1:  # a long call needs no warm-up
         contestant.run()
@@ -98,12 +104,14 @@ def measure(contestant, calls):
 
 def serve(connection, kind, options):
     """Answers requests with (answer, None) or (None, reason)."""
-    commands = {"prepare": prepare, "calibrate": calibrate, "measure": measure}
+    commands = {"prepare": prepare, "calibrate": calibrate, "measure": measure,
+                "release": release}
     # Stopped processes do not see that their parent is gone: have them killed.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         contestant = kind(options)
         contestant.by_cpu = options.clock == "cpu"
+        contestant.opened = dict(contestant.__dict__)
         limit_memory(options.memory)
         about = {"version": contestant.version,
                  "device": getattr(contestant, "device", "CPU")}
@@ -121,7 +129,8 @@ def serve(connection, kind, options):
 
 def reason_of(error):
     kind = "" if isinstance(error, Unsupported) else type(error).__name__ + ": "
-    return (kind + (" ".join(str(error).split()) or "no message"))[:200]
+    text = kind + (" ".join(str(error).split()) or "no message")
+    return text if len(text) <= 200 else text[:60] + " ... " + text[-130:]
 
 
 class Process:
@@ -225,6 +234,8 @@ def measure_shape(shape, processes, prober, budget):
         if calls:
             field.append((process, row, calls))
     take_samples(shape, field, prober, budget)
+    for process in processes:
+        process.ask("release")
     return rows
 
 
@@ -318,8 +329,9 @@ def arguments():
     add("--threads", type=int, default=cores, help=f"default: all cores, {cores}")
     add("--budget", type=float, default=3, metavar="SECONDS",
         help="a contestant and shape; default 3")
-    add("--memory", type=float, default=available_memory() / 2, metavar="GIB",
-        help="that a contestant may take beyond its library; default half of it")
+    add("--memory", type=float, metavar="GIB",
+        default=available_memory() / (len(RIVALS) + 1),
+        help="that a contestant may take beyond its library; default: its share")
     add("--clock", choices=("wall", "cpu"), default="wall",
         help="cpu: for one thread on a machine that others use")
     add("--json", metavar="FILE", help="write the results there as well")
