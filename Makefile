@@ -53,7 +53,7 @@ OCL_SRC := $(wildcard src/ocl/*.c)
 KIT_SRC := $(wildcard src/kit/*.c)
 CLI_SRC := $(filter-out src/cli/bench_vector.c,$(wildcard src/cli/*.c))
 EXAMPLES := $(call buildable,$(wildcard examples/*.c))
-BENCHES := $(call buildable,$(wildcard bench/*.c))
+BENCHES := $(call buildable,$(filter-out bench/shim.c,$(wildcard bench/*.c)))
 CL_SRC := $(wildcard cl/*.cl cl/*.h)
 SHAPES := $(wildcard bench/shapes/*.txt)
 HEADERS := $(wildcard include/*.h)
@@ -79,11 +79,12 @@ PROGRAM_BINS := $(TEST_PROGRAMS:tests/programs/%.c=$(BUILD)/tests/%)
 UNIT := $(if $(wildcard tests/unit/*.c),$(BUILD)/tests/unit)
 EXAMPLE_BINS := $(EXAMPLES:%.c=$(BUILD)/%)
 BENCH_BINS := $(BENCHES:%.c=$(BUILD)/%)
+BENCH_SHIM := $(BUILD)/bench/libclattn_bench.so
 
 # ---- targets ------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: all deps demo test bench lint format install uninstall clean help \
-        tests programs examples benches FORCE
+.PHONY: all deps demo test bench bench-python lint format install uninstall \
+        clean help tests programs examples benches FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -115,10 +116,14 @@ bench: deps ## build and run the benchmarks (BENCHFLAGS: of clattn bench)
 	$(BUILD)/clattn bench --json=$(BUILD)/bench.json $(BENCHFLAGS)
 	@set -e; for b in $(BENCH_BINS); do echo "== $$b"; $$b; done
 
+bench-python: deps ## beside PyTorch, ONNX Runtime, OpenVINO, oneDNN (downloads)
+	$(submake) all benches
+	@bench/python.sh $(BUILD)
+
 tests: $(UNIT) programs
 programs: $(PROGRAM_BINS)
 examples: $(EXAMPLE_BINS)
-benches: $(BENCH_BINS)
+benches: $(BENCH_BINS) $(BENCH_SHIM)
 
 sources = $(wildcard include/*.h src/*.h src/*/*.[ch] tests/*/*.[ch] \
             examples/*.[ch] bench/*.[ch] scripts/*.c cl/*.cl cl/*.h)
@@ -137,8 +142,8 @@ clean: ## remove the build directory
 	rm -rf $(BUILD)
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
-	  awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+	  awk -F'|' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 # ---- objects ------------------------------------------------------------------
 # Rewritten when compiler or flags change, so that objects never mix.
@@ -158,6 +163,8 @@ $(BUILD)/obj/src/kit/%.o: extra = $(KIT_CFLAGS)
 $(BUILD)/obj/src/cli/%.o: extra = $(KIT_CFLAGS)
 $(BUILD)/obj/tests/%.o: extra = -Itests -Itests/support
 $(BUILD)/obj/bench/%.o: extra = -Itests -Itests/support
+# What it probes is multiply-adds.
+$(BUILD)/obj/bench/shim.o: extra = -ffp-contract=fast
 
 # Where the installed module lies, for programs that link the static library.
 $(BUILD)/obj/src/core/module.o: extra = -DCLT_MODULE_DIR='"$(module_dir)"'
@@ -234,6 +241,10 @@ $(BUILD)/tests/unit $(PROGRAM_BINS) $(BENCH_BINS): $(support_obj) $(KIT_A) \
                                                    $(CORE_A)
 	$(link) $(as_needed) $(filter %.o,$^) $(KIT_A) $(CORE_A) $(libs) \
 	  $(KIT_LIBS) $(cl_lib) $(CORE_LIBS)
+
+# What bench/rivals.py loads.
+$(BENCH_SHIM): $(BUILD)/obj/bench/shim.o $(CORE_SO)
+	$(shared) $< -Wl,-rpath,'$$ORIGIN/..' -L$(BUILD) -lclattn -pthread
 
 $(EXAMPLE_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(KIT_SO) $(CORE_SO)
 	$(link) $(as_needed) $< -Wl,-rpath,'$$ORIGIN/..' -L$(BUILD) \
