@@ -25,8 +25,8 @@
 #define CLT_KERNEL_MAP(X)                                                      \
   X(ATTN_FUSED, "attn_fused", "attn_fused", clt_attn_args, 14)                 \
   X(ATTN_BLOCKED, "attn_blocked", "attn_blocked", clt_attn_args, 14)           \
-  X(ATTN_SPLIT, "attn_split", "attn_split", clt_attn_args, 14)                 \
-  X(ATTN_MERGE, "attn_split", "attn_merge", clt_attn_args, 14)                 \
+  X(ATTN_SPLIT, "attn_fused", "attn_split", clt_attn_args, 14)                 \
+  X(ATTN_MERGE, "attn_fused", "attn_merge", clt_attn_args, 14)                 \
   X(ATTN_SOFTMAX, "attn_softmax", "attn_softmax", clt_attn_args, 14)           \
   X(ATTN_AVERAGE, "attn_softmax", "attn_average", clt_attn_args, 14)           \
   X(MATMUL, "matmul", "matmul", clt_matmul_args, 4)                            \
