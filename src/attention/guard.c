@@ -176,7 +176,7 @@ static void kernel_steps(const check *c, site *s, clt_work *work) {
     }
   } else if (c->kernel == CLT_K_COPY) {
     const clt_copy_args a = {.src = {5, {700, 350, 17, 1}},
-                             .dst = {1, {2, 640, 40, 2}},
+                             .dst = {1, {2, 800, 40, 2}},
                              .batch = 1,
                              .heads = 2,
                              .rows = 19,
