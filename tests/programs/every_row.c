@@ -82,15 +82,16 @@ static void visit(clattn_context *context, int device) {
 /* ---- GPU-shaped kernels, for simulators ------------------------------------ */
 
 /* As small as lets each kernel take every branch of its own: two blocks of keys
- * and two depths of a product; keys that are split, and merged. */
+ * and two depths of a product; keys that are split, and merged. Up to 8 queries
+ * are served by split-KV, two rows at a time, and by dot products. */
 static const attn_case small[] = {
-    {"fused", .hq = 2, .hk = 1, .sq = 5, .skv = 67, .d = 17, .dv = 3,
+    {"fused", .hq = 2, .hk = 1, .sq = 9, .skv = 67, .d = 17, .dv = 3,
      .lse = true},
     {"fused, every feature",
      .b = 1,
      .hq = 2,
      .hk = 1,
-     .sq = 5,
+     .sq = 9,
      .skv = 67,
      .d = 3,
      .dtype = CLATTN_F16,
@@ -112,7 +113,7 @@ static const attn_case small[] = {
      .poison = POISON_HIDDEN,
      .lse = true,
      .own_scratch = true},
-    {"split", .hq = 2, .hk = 1, .sq = 1, .skv = 300, .d = 3, .lse = true,
+    {"split", .hq = 2, .hk = 1, .sq = 3, .skv = 300, .d = 3, .lse = true,
      .causal = true, .sinks = SINKS_SOME, .mask = "b11k",
      .poison = POISON_HIDDEN},
     {"weights", .hq = 2, .hk = 1, .sq = 9, .skv = 67, .d = 17, .dv = 3,
@@ -122,6 +123,30 @@ static const attn_case small[] = {
      .weights = true, .weights_narrow = true, .softcap = 3, .slopes = true,
      .stage = CLATTN_WEIGHTS_BIASED, .key_mask = "bk"},
 };
+
+/* The rows under test must be those that serve. */
+static void require_rows(clattn_context *context, int device,
+                         clattn_path path) {
+  clattn_desc desc;
+  clattn_desc_init(&desc);
+  desc.q_heads = desc.kv_heads = 1;
+  desc.qk_dim = desc.v_dim = 2;
+  desc.path = path;
+  clattn_plan *plan;
+  OK(clattn_plan_create(context, device, &desc, &plan));
+  /* "used: ROW" for each; "refused: ROW: reason" else */
+  const char *info = clattn_plan_info(plan);
+  const bool fused = path == CLATTN_FUSED;
+  if (!strstr(info, fused ? "used: fused, work-groups"
+                          : "used: unfused, work-groups") ||
+      strstr(info, fused ? "refused: fused split-KV, work-groups"
+                         : "refused: unfused, work-groups") ||
+      (fused && strstr(info, "refused: fused, work-groups"))) {
+    fprintf(stderr, "a GPU-shaped row does not serve:\n%s", info);
+    exit(1);
+  }
+  clattn_plan_destroy(plan);
+}
 
 /* The small cases against the oracle, part `part` of `parts`. The first-use
  * check, many times as large, is taken as passed. */
@@ -135,6 +160,8 @@ static void visit_small(clattn_context *context, int device, int part,
   const clt_device *own = &context->devices[device];
   for (int k = 0; k < CLT_KERNEL_COUNT; k++)
     own->ops->verdict_set(own->impl, (clt_kernel)k, CLT_TRUSTED, "");
+  require_rows(context, device, CLATTN_FUSED);
+  require_rows(context, device, CLATTN_UNFUSED);
   OK(clattn_queue_create(context, device, &d.queue));
   for (int i = 0; i < (int)(sizeof small / sizeof *small); i++) {
     if (i % parts != part) continue;
