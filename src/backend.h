@@ -13,7 +13,7 @@
 
 #include "clattn.h"
 
-#define CLT_BACKEND_ABI 1
+#define CLT_BACKEND_ABI 2
 #define CLT_MAX_BUFFERS 14
 
 /* X(id, file, entry, argument struct, number of pointer parameters)
@@ -155,8 +155,8 @@ typedef struct clt_backend_ops {
   /* Largest local_bytes and group size of a prepared kernel. */
   clattn_status (*limits)(void *device, clt_kernel kernel, size_t *local_bytes,
                           size_t *group_size);
-  /* Rows of a block, BM, that this device's kernels are compiled with. */
-  int (*block_rows)(void *device);
+  /* Rows of a block, BM, that a kernel is compiled with for this device. */
+  int (*block_rows)(void *device, clt_kernel kernel);
   /* The guard's verdict as kept with the compiled program (memory and disk).
    * reason has room for n bytes. Thread-safe. */
   clt_verdict (*verdict_get)(void *device, clt_kernel kernel, char *reason,

@@ -298,8 +298,8 @@ static clattn_status cpu_limits(void *device, clt_kernel kernel,
   return CLATTN_OK;
 }
 
-static int cpu_block_rows(void *device) {
-  (void)device;
+static int cpu_block_rows(void *device, clt_kernel kernel) {
+  (void)device, (void)kernel;
   return BM;
 }
 

@@ -121,6 +121,9 @@ static cl_int describe(ocl_device *device, const char **why_not) {
                   : width >= 8                    ? 8
                                                   : 4;
   device->block_rows = local < 128 * 1024 ? 16 : 64;
+  /* CLT_MATMUL_LOCAL of 64 is 448 KiB; Intel's driver for CPUs offers 256, and
+   * PoCL what a core's cache holds. */
+  device->matmul_rows = local < 448 * 1024 ? 16 : 64;
 
   int major = 0, minor = 0; /* "OpenCL 1.2 ..." */
   if (sscanf(info->version, "OpenCL %d.%d", &major, &minor) != 2 ||
