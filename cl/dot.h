@@ -60,9 +60,43 @@
       }                                                                        \
     }                                                                          \
   }
-DOT_PRODUCTS(dot_products_1, 1, 1)
 DOT_PRODUCTS(dot_products_2, 2, 1)
 DOT_PRODUCTS(dot_products_4, 4, MIN_OF(2, LANES / 4))
+
+/* For one resident row, where memory is all that counts: four lines of it without
+ * a branch. */
+INLINE void dot_products_1(const int dtype, LOCAL const float *a, int lda,
+                           GLOBAL const float *w, clt_i64 at,
+                           clt_i64 row_stride, clt_i64 col_stride, int n,
+                           int dim, int any_dtype, vf *c) {
+  (void)lda;
+  for (int t = 0; t < LANES; t++) {
+    const clt_i64 from = at + MIN_OF(t, n - 1) * row_stride;
+    vf sum[4];
+    UNROLL
+    for (int i = 0; i < 4; i++) sum[i] = VSPLAT(0.0f);
+    int x = 0;
+    if (dtype >= 0) {
+      NOUNROLL
+      for (; x + 4 * LANES <= dim; x += 4 * LANES) {
+        UNROLL
+        for (int i = 0; i < 4; i++)
+          sum[i] = VFMA(VLOAD(a + x + i * LANES),
+                        load_v(w, from + x + i * LANES, dtype), sum[i]);
+      }
+      NOUNROLL
+      for (; x + LANES <= dim; x += LANES)
+        sum[0] = VFMA(VLOAD(a + x), load_v(w, from + x, dtype), sum[0]);
+    }
+    NOUNROLL
+    for (; x < dim; x += LANES)
+      sum[1] = VFMA(VLOAD(a + x),
+                    load_n(w, from + x * col_stride, col_stride,
+                           MIN_OF(LANES, dim - x), any_dtype),
+                    sum[1]);
+    c[t] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  }
+}
 
 /* to[r][t] = sum_x a[r][x] w[t][x] for ROWS resident and n <= LANES / ROWS
  * streamed rows. LANES sums are added across lanes together (sum_lanes), in a
@@ -90,9 +124,9 @@ DOT_LANES(dot_lanes_1, dot_products_1, 1)
 DOT_LANES(dot_lanes_2, dot_products_2, 2)
 DOT_LANES(dot_lanes_4, dot_products_4, 4)
 
-/* The same for 1..8 resident rows and any number of streamed ones; ldt is n or
- * more, rounded up to a multiple of LANES. Resident rows up to the next power
- * of two are read, and their sums written. With several rows to work on, memory
+/* The same for any number of resident and of streamed rows; ldt is n or more,
+ * rounded up to a multiple of LANES. Three resident rows and more are read, and
+ * their sums written, by four. With several rows to work on, memory
  * would be idle if it were not asked ahead. */
 INLINE void dot_rows(int rows, LOCAL const float *a, int lda,
                      GLOBAL const float *w, clt_i64 at, clt_i64 row_stride,
