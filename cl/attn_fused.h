@@ -239,40 +239,39 @@ typedef struct fused_block {
   LOCAL float *qt, *ot, *kv, *tile;
 } fused_block;
 
-INLINE fused_block fused_begin(const clt_attn_args *A, GLOBAL const float *q,
-                               GLOBAL const int *lengths,
-                               GLOBAL const int *starts,
-                               GLOBAL const float *slopes,
-                               GLOBAL const float *sinks,
-                               LOCAL float *local_memory, int gx, int h,
-                               int b) {
-  fused_block f;
+/* Fills in *f and starts on its local memory. (It is not returned: of that, some
+ * compilers make what Oclgrind cannot execute.) */
+INLINE void fused_begin(fused_block *f, const clt_attn_args *A,
+                        GLOBAL const float *q, GLOBAL const int *lengths,
+                        GLOBAL const int *starts, GLOBAL const float *slopes,
+                        GLOBAL const float *sinks, LOCAL float *local_memory,
+                        int gx, int h, int b) {
   const int D = A->qk_dim, blocks = (A->q_len + BM - 1) / BM;
   /* Late causal blocks are long: alternating from both ends keeps neighbours
    * in the launch order about equally heavy in sum. */
   const int qb = gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
-  f.h = h, f.b = b, f.g = h / A->group;
-  f.i0 = qb * BM;
-  f.rows = MIN_OF(BM, A->q_len - f.i0);
-  const int vectors = (f.rows + LANES - 1) / LANES;
-  f.narrow = 2 * vectors <= MR;
-  f.nv = f.narrow ? vectors : CLT_PAD(vectors, MR);
-  f.kv_length = score_kv_length(A, lengths, b);
-  f.p0 = score_q_start(A, starts, b, f.kv_length) + f.i0;
-  f.slope = score_slope(A, slopes, h);
-  f.sink = score_sink(A, sinks, h);
-  f.masked = has_mask_bias(A);
-  f.padded = CLT_PAD(A->v_dim, D_STEP);
+  f->h = h, f->b = b, f->g = h / A->group;
+  f->i0 = qb * BM;
+  f->rows = MIN_OF(BM, A->q_len - f->i0);
+  const int vectors = (f->rows + LANES - 1) / LANES;
+  f->narrow = 2 * vectors <= MR;
+  f->nv = f->narrow ? vectors : CLT_PAD(vectors, MR);
+  f->kv_length = score_kv_length(A, lengths, b);
+  f->p0 = score_q_start(A, starts, b, f->kv_length) + f->i0;
+  f->slope = score_slope(A, slopes, h);
+  f->sink = score_sink(A, sinks, h);
+  f->masked = has_mask_bias(A);
+  f->padded = CLT_PAD(A->v_dim, D_STEP);
 
-  f.qt = local_memory;                      /* [D][BM]             */
-  f.ot = f.qt + D * BM;                     /* [padded][BM]        */
-  f.kv = f.ot + f.padded * BM;              /* [BN][D or padded]   */
-  f.tile = f.kv + BN * MAX_OF(D, f.padded); /* [BN][BM] if masked  */
+  f->qt = local_memory;                        /* [D][BM]             */
+  f->ot = f->qt + D * BM;                      /* [padded][BM]        */
+  f->kv = f->ot + f->padded * BM;              /* [BN][D or padded]   */
+  f->tile = f->kv + BN * MAX_OF(D, f->padded); /* [BN][BM] if masked  */
   fused_load_transposed(
-      f.qt, q, A->q.offset + b * A->q.s[0] + h * A->q.s[1] + f.i0 * A->q.s[2],
-      A->q.s[2], A->q.s[3], f.rows, D, A->dtype, A->scale2);
-  for (int x = 0; x < f.padded * BM; x += LANES) VSTORE(VSPLAT(0.0f), f.ot + x);
-  return f;
+      f->qt, q, A->q.offset + b * A->q.s[0] + h * A->q.s[1] + f->i0 * A->q.s[2],
+      A->q.s[2], A->q.s[3], f->rows, D, A->dtype, A->scale2);
+  for (int x = 0; x < f->padded * BM; x += LANES)
+    VSTORE(VSPLAT(0.0f), f->ot + x);
 }
 
 /* Behind fused_block's own local memory. */
@@ -365,11 +364,13 @@ INLINE void fused_sums(const clt_attn_args *A, const fused_block *f,
 }
 
 /* to[r][x] = scale * from[x][r] for r < f->rows and x < cols: back in the caller's
- * order. `at` is the place of the block's first row. */
-INLINE void fused_store_transposed(const fused_block *f, GLOBAL float *to,
-                                   clt_i64 at, clt_i64 row_stride,
-                                   clt_i64 col_stride, int cols, int dtype,
-                                   LOCAL const float *from, const vf *scale) {
+ * order; added to what is there if `add`, a literal. `at` is the place of the
+ * block's first row. */
+INLINE void fused_store_transposed(const int add, const fused_block *f,
+                                   GLOBAL float *to, clt_i64 at,
+                                   clt_i64 row_stride, clt_i64 col_stride,
+                                   int cols, int dtype, LOCAL const float *from,
+                                   const vf *scale) {
   for (int i = 0; i < f->nv; i++)
     for (int x0 = 0; x0 < cols; x0 += LANES) {
       const int n = MIN_OF(LANES, cols - x0);
@@ -378,9 +379,12 @@ INLINE void fused_store_transposed(const fused_block *f, GLOBAL float *to,
         a[x] = x < n ? VLOAD(from + (x0 + x) * BM + i * LANES) * scale[i]
                      : VSPLAT(0.0f);
       transpose(a);
-      for (int r = 0; r < LANES && i * LANES + r < f->rows; r++)
-        store_n(to, at + (i * LANES + r) * row_stride + x0 * col_stride,
-                col_stride, n, dtype, a[r]);
+      for (int r = 0; r < LANES && i * LANES + r < f->rows; r++) {
+        const clt_i64 here =
+            at + (i * LANES + r) * row_stride + x0 * col_stride;
+        if (add) a[r] += load_n(to, here, col_stride, n, dtype);
+        store_n(to, here, col_stride, n, dtype, a[r]);
+      }
     }
 }
 
@@ -399,8 +403,8 @@ INLINE void attn_fused_group(
     GLOBAL const int *starts, GLOBAL const float *slopes,
     GLOBAL const float *sinks, LOCAL float *local_memory, int gx, int h,
     int b) {
-  const fused_block f =
-      fused_begin(A, q, lengths, starts, slopes, sinks, local_memory, gx, h, b);
+  fused_block f;
+  fused_begin(&f, A, q, lengths, starts, slopes, sinks, local_memory, gx, h, b);
   LOCAL float *s = fused_end_of(&f); /* [BN][BM] */
   vf m[NV], sum[NV];
   for (int i = 0; i < NV; i++) {
@@ -434,8 +438,8 @@ INLINE void attn_fused_group(
 
   vf inverse[NV];
   fused_sums(A, &f, lse, m, sum, inverse);
-  fused_store_transposed(&f, out, fused_out_at(A, &f), A->out.s[2], A->out.s[3],
-                         A->v_dim, A->dtype, f.ot, inverse);
+  fused_store_transposed(0, &f, out, fused_out_at(A, &f), A->out.s[2],
+                         A->out.s[3], A->v_dim, A->dtype, f.ot, inverse);
 }
 
 #endif /* CLT_ATTN_FUSED_H */

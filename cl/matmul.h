@@ -107,6 +107,8 @@ COLD void matmul_skinny(const clt_matmul_args *A, GLOBAL const float *a,
                rows, depth, MM_SKINNY, CLT_PAD(depth, LANES), A->a_dtype);
     for (int n = 0; n < cols; n += MM_N) {
       LOCAL float *to = c + n * MM_M;
+      for (int i = 0; i < MM_SKINNY * MM_N; i += LANES)
+        VSTORE(VSPLAT(0.0f), sums + i);
       dot_rows(rows, xs, MM_SKINNY_K, b, b_at + n * A->b.s[2] + x0 * A->b.s[3],
                A->b.s[2], A->b.s[3], MIN_OF(MM_N, cols - n), depth, A->b_dtype,
                sums, MM_N);

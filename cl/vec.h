@@ -115,7 +115,7 @@ CLT_ACCESS(__private)
     CLT_CAT(vload_half, HALF_LANES)(0, (GLOBAL const half *)(p))
 #  define MINUS_INF (-INFINITY)
 #  define LOG(x) log(x)
-#  if LANES > 1 && defined(__clang__)
+#  if LANES > 1 && defined(__clang__) && !defined(CLT_NO_PREFETCH)
 typedef size_t clt_address; /* address spaces of a CPU are one */
 #    define CLT_PREFETCH(address)                                              \
       __builtin_prefetch((const void *)(address), 0, 2)

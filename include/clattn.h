@@ -285,7 +285,7 @@ typedef enum clattn_path {
   CLATTN_FUSED = 1,   /* online softmax, memory linear in length; no weights  */
   CLATTN_UNFUSED = 2, /* matmul, softmax, matmul; quadratic memory; weights  */
   CLATTN_BLOCKED = 3  /* fused, but all scores of 64 queries are held at a
-                       * time: weights (probabilities of each head). Made for
+                       * time: weights (probabilities; averages in F32). For
                        * CPUs; a few thousand keys, else UNSUPPORTED          */
 } clattn_path;
 

@@ -20,11 +20,12 @@ echo 'int clReleaseMemObject(void *m) { return m ? 0 : -38; }' |
 
 # The simulator alone: no other device, no kernels cached for another run.
 # Local memory as CPU devices have it, so that no kernel is refused. Without
-# -cl-opt-disable its compiler emits "freeze", which it cannot execute.
+# -cl-opt-disable its compiler emits "freeze", which it cannot execute, nor can it
+# prefetch.
 export CLATTN_CACHE_DIR='' CLATTN_DEVICE=opencl
 {
   oclgrind --data-races --uninitialized --check-api --max-errors 20 \
-    --local-mem-size 1048576 --build-options -cl-opt-disable \
+    --local-mem-size 1048576 --build-options '-cl-opt-disable -D CLT_NO_PREFETCH' \
     sh -c 'LD_PRELOAD="$0 ${LD_PRELOAD:-}" exec "$@"' "$work/keep.so" "$@" 2>&1
   echo $? >"$work/status"
 } | tee "$work/report"

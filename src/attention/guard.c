@@ -105,7 +105,8 @@ static void attention_steps(const check *c, site *s, clt_work *work) {
   desc.qk_dim = D;
   desc.v_dim = DV;
   desc.outputs = CLATTN_OUT_LSE | (weights ? CLATTN_OUT_WEIGHTS : 0);
-  desc.average_weights = c->row->path == CLATTN_UNFUSED && c->half;
+  /* Averages in one of the two problems; the blocked path has them in F32. */
+  desc.average_weights = weights && c->half == (c->row->path == CLATTN_UNFUSED);
   if (c->half) { /* the plain problem in F32, every feature in F16 */
     desc.causal = true;
     desc.softcap = 3.0f;

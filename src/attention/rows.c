@@ -78,7 +78,8 @@ static bool blocked_wants(const clt_device *device, const clt_attn_args *a) {
 
 static const char *blocked_refuses(const clattn_desc *desc) {
   if (!(desc->outputs & CLATTN_OUT_WEIGHTS)) return NULL;
-  if (desc->average_weights) return "forms weights head by head, no averages";
+  if (desc->average_weights && desc->dtype != CLATTN_F32)
+    return "averages weights in F32 only";
   if (desc->weights_stage != CLATTN_WEIGHTS_PROBABILITIES)
     return "forms probabilities, not the scores before them";
   return NULL;
@@ -96,11 +97,13 @@ static void blocked_build(const clt_problem *problem, clt_work *work) {
         (int)a->kv_len, bytes, blocked_limit(work->device));
     return;
   }
-  fill_buffers(clt_work_add(work, CLT_K_ATTN_BLOCKED, a,
-                            clt_ceil_div((size_t)a->q_len,
-                                         (size_t)block_rows(work->device)),
-                            (size_t)a->q_heads, (size_t)a->batch, bytes),
-               problem);
+  const bool each_head = !(a->average_weights && a->weights_dtype);
+  fill_buffers(
+      clt_work_add(
+          work, CLT_K_ATTN_BLOCKED, a,
+          clt_ceil_div((size_t)a->q_len, (size_t)block_rows(work->device)),
+          each_head ? (size_t)a->q_heads : 1, (size_t)a->batch, bytes),
+      problem);
 }
 
 /* ---- fused, for GPUs ------------------------------------------------------------ */

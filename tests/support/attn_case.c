@@ -355,9 +355,11 @@ tc_result attn_problem_run(attn_problem *p, const th_device *device,
   clattn_plan *plan = NULL;
   clattn_args args;
   p->desc.path = path;
-  bool impossible = p->c.weights &&
-                    (path == CLATTN_FUSED ||
-                     (path == CLATTN_BLOCKED && (p->c.average || p->c.stage)));
+  bool impossible =
+      p->c.weights &&
+      (path == CLATTN_FUSED ||
+       (path == CLATTN_BLOCKED &&
+        ((p->c.average && p->c.dtype != CLATTN_F32) || p->c.stage)));
   clattn_status status =
       clattn_plan_create(device->context, device->index, &p->desc, &plan);
   if (impossible && status == CLATTN_UNSUPPORTED && !plan) return TC_SKIP;

@@ -242,7 +242,8 @@ static bool desc_fault(int n, fault *f, clattn_desc *d) {
   FAULT(UNSUPPORTED, "weights", d->outputs = CLATTN_OUT_WEIGHTS,
         d->path = CLATTN_FUSED)
   FAULT(UNSUPPORTED, "averages", d->outputs = CLATTN_OUT_WEIGHTS,
-        d->average_weights = true, d->path = CLATTN_BLOCKED)
+        d->average_weights = true, d->dtype = CLATTN_F16,
+        d->path = CLATTN_BLOCKED)
   FAULT(UNSUPPORTED, "probabilities", d->outputs = CLATTN_OUT_WEIGHTS,
         d->weights_stage = CLATTN_WEIGHTS_SCORES, d->path = CLATTN_BLOCKED)
   return false;
