@@ -1,15 +1,24 @@
 /* select.c - which of the compiled instruction sets this machine runs. */
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#  include <cpuid.h>
+#endif
 
 #include "cpu.h"
 
 #if defined(__x86_64__)
+/* clang 14 does not know the name for __builtin_cpu_supports. */
+static bool has_f16c(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 /* As the build compiles kernels.c for each set. __builtin_cpu_supports also
  * asks whether the operating system saves the wide registers. */
 static bool has_avx2(void) {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+         has_f16c();
 }
 
 static bool has_avx512(void) {
