@@ -5,7 +5,7 @@
 #include "plan.h"
 
 static int block_rows(const clt_device *device) {
-  return device->ops->block_rows(device->impl);
+  return clt_tuned(device, CLT_TUNE_BLOCK);
 }
 
 static bool masked(const clt_attn_args *a) {

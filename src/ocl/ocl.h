@@ -118,7 +118,7 @@ struct ocl_device {
   bool pocl;
   bool
       driver_caches; /* the driver keeps compiled programs better than we can */
-  int lanes, block_rows; /* build options LANES and BM                     */
+  int lanes, block_rows; /* build options LANES and BM, of the tuning      */
   pthread_mutex_t lock;  /* guards context                                 */
   cl_context context;    /* NULL: not needed yet                           */
   ocl_program programs[OCL_KERNEL_COUNT]; /* at its file's first kernel       */
@@ -149,6 +149,8 @@ clattn_status ocl_open_native(const clt_settings *settings, void *context,
 void ocl_close(void *state);
 void *ocl_device_at(void *state, int i);
 void ocl_device_info(void *device, clattn_device_info *info);
+void ocl_tuning(void *device, clt_tuning *tuning);
+void ocl_tune(void *device, const clt_tuning *tuning);
 /* The device's context, made at the first call. Thread-safe. */
 clattn_status ocl_context(ocl_device *device, cl_context *context);
 void ocl_log(const ocl_state *state, const char *format, ...)
@@ -196,7 +198,6 @@ clattn_status ocl_kernel_prepare(ocl_device *device, int kernel);
 clattn_status ocl_prepare(void *device, clt_kernel kernel);
 clattn_status ocl_limits(void *device, clt_kernel kernel, size_t *local_bytes,
                          size_t *group_size);
-int ocl_block_rows(void *device);
 clt_verdict ocl_verdict_get(void *device, clt_kernel kernel, char *reason,
                             size_t n);
 void ocl_verdict_set(void *device, clt_kernel kernel, clt_verdict verdict,

@@ -214,8 +214,6 @@ clattn_status ocl_limits(void *handle, clt_kernel kernel, size_t *local_bytes,
   return CLATTN_OK;
 }
 
-int ocl_block_rows(void *device) { return ((ocl_device *)device)->block_rows; }
-
 /* ---- verdicts ------------------------------------------------------------ */
 
 clt_verdict ocl_verdict_get(void *handle, clt_kernel kernel, char *reason,
