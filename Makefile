@@ -1,11 +1,13 @@
 # clattn: multi-head attention on OpenCL devices and on the CPU.
 # `make help` lists the targets, CONTRIBUTING.md explains the layout.
 #
-# Variables: CC, CFLAGS, LDFLAGS, BUILD (build directory), PREFIX, DESTDIR,
-# WERROR=1, SANITIZE=address,undefined or SANITIZE=thread.
+# Variables: CC (with a prefix, as aarch64-linux-gnu-gcc: for another machine),
+# CFLAGS, LDFLAGS, BUILD (build directory), PREFIX, DESTDIR, WERROR=1,
+# SANITIZE=address,undefined or SANITIZE=thread.
 
 comma := ,
 hash := \#
+space := $() $()
 BUILD ?= build$(if $(SANITIZE),-$(subst $(comma),-,$(SANITIZE)))
 PREFIX ?= /usr/local
 bindir ?= $(PREFIX)/bin
@@ -16,6 +18,13 @@ module_dir := $(libdir)/clattn
 PKG_CONFIG ?= pkg-config
 CLANG_FORMAT ?= clang-format
 CFLAGS ?= -O2 -g
+
+# A cross compiler brings its archiver; what runs here is compiled for here.
+cross := $(patsubst %gcc,%,$(filter %-gcc,$(notdir $(firstword $(CC)))))
+ifeq ($(origin AR),default)
+  AR := $(cross)ar
+endif
+HOST_CC ?= $(if $(cross),cc,$(CC))
 
 version_part = $(shell sed -n 's/^.define CLATTN_VERSION_$(1) //p' \
                  include/clattn.h)
@@ -36,28 +45,34 @@ CORE_LIBS := -lm -ldl -pthread
 probe = $(shell printf '$(hash)include <$(1)>\nint main(void) { return 0; }\n' | \
           $(CC) -x c - $(2) -o /dev/null 2>/dev/null && echo yes)
 HAVE_OPENCL := $(call probe,CL/cl.h,-lOpenCL)
-X86_64 := $(filter x86_64%,$(shell $(CC) -dumpmachine))
+machine := $(shell $(CC) -dumpmachine)
+X86_64 := $(filter x86_64%,$(machine))
+X86_32 := $(filter i386% i486% i586% i686%,$(machine))
 
 KIT_PKGS := jansson libpcre2-8 libutf8proc
 KIT_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(KIT_PKGS) 2>/dev/null)
 KIT_LIBS := $(or $(shell $(PKG_CONFIG) --libs $(KIT_PKGS) 2>/dev/null), \
                  -ljansson -lpcre2-8 -lutf8proc)
+HAVE_KIT := $(call probe,jansson.h,$(KIT_CFLAGS) $(KIT_LIBS))
 
-# Sources that bring their own OpenCL are left out where there is none.
-needs_cl = $(if $(1),$(shell grep -lE 'include .(clattn_cl\.h|CL/)' $(1)))
-buildable = $(if $(HAVE_OPENCL),$(1),$(filter-out $(call needs_cl,$(1)),$(1)))
+# Sources that use what is not there are left out.
+absent := $(if $(HAVE_OPENCL),,clattn_cl\.h|CL/) $(if $(HAVE_KIT),,clattn_kit\.h)
+absent := $(subst $(space),|,$(strip $(absent)))
+users = $(if $(absent),$(if $(1),$(shell grep -lE 'include .($(absent))' $(1))))
+buildable = $(filter-out $(call users,$(1)),$(1))
 
 CORE_SRC := $(wildcard src/core/*.c src/attention/*.c \
               $(filter-out src/cpu/kernels.c,$(wildcard src/cpu/*.c)))
 OCL_SRC := $(wildcard src/ocl/*.c)
-KIT_SRC := $(wildcard src/kit/*.c)
-CLI_SRC := $(filter-out src/cli/bench_vector.c,$(wildcard src/cli/*.c))
+KIT_SRC := $(if $(HAVE_KIT),$(wildcard src/kit/*.c))
+CLI_SRC := $(if $(HAVE_KIT),$(filter-out src/cli/bench_vector.c, \
+             $(wildcard src/cli/*.c)))
 EXAMPLES := $(call buildable,$(wildcard examples/*.c))
 BENCHES := $(call buildable,$(filter-out bench/shim.c,$(wildcard bench/*.c)))
 CL_SRC := $(wildcard cl/*.cl cl/*.h)
 SHAPES := $(wildcard bench/shapes/*.txt)
-HEADERS := $(wildcard include/*.h)
-SHELL_TESTS := $(wildcard tests/shell/*.sh)
+HEADERS := $(filter-out $(if $(HAVE_KIT),,%_kit.h),$(wildcard include/*.h))
+SHELL_TESTS := $(if $(HAVE_KIT),$(wildcard tests/shell/*.sh))
 TEST_PROGRAMS := $(call buildable,$(wildcard tests/programs/*.c))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -76,7 +91,8 @@ KIT_SO := $(if $(KIT_SRC),$(BUILD)/libclattn_kit.so)
 KIT_A := $(if $(KIT_SRC),$(BUILD)/libclattn_kit.a)
 PROGRAM := $(if $(CLI_SRC),$(BUILD)/clattn)
 PROGRAM_BINS := $(TEST_PROGRAMS:tests/programs/%.c=$(BUILD)/tests/%)
-UNIT := $(if $(wildcard tests/unit/*.c),$(BUILD)/tests/unit)
+UNIT_SRC := $(call buildable,$(wildcard tests/unit/*.c))
+UNIT := $(if $(UNIT_SRC),$(BUILD)/tests/unit)
 EXAMPLE_BINS := $(EXAMPLES:%.c=$(BUILD)/%)
 BENCH_BINS := $(BENCHES:%.c=$(BUILD)/%)
 BENCH_SHIM := $(BUILD)/bench/libclattn_bench.so
@@ -84,7 +100,7 @@ BENCH_SHIM := $(BUILD)/bench/libclattn_bench.so
 # ---- targets ------------------------------------------------------------------
 .DEFAULT_GOAL := all
 .PHONY: all deps demo test bench bench-python lint format install uninstall \
-        clean help tests programs examples benches FORCE
+        clean help tests programs plain run-tests examples benches FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -97,6 +113,10 @@ ifeq ($(HAVE_OPENCL),)
 	@echo "note: no OpenCL headers or loader found: built without the OpenCL" \
 	      "backend (make deps installs them)" >&2
 endif
+ifeq ($(HAVE_KIT),)
+	@echo "note: no jansson, PCRE2 and utf8proc found: built without the kit" \
+	      "and the program (make deps installs them)" >&2
+endif
 
 deps: ## install what is missing (apt; elsewhere names the packages)
 	@scripts/deps.sh
@@ -108,6 +128,9 @@ demo: deps ## devices, then attention over a whole text
 
 test: deps ## build and run unit tests, shell tests and examples
 	$(submake) all tests examples
+	$(submake) run-tests
+
+run-tests:
 	@scripts/run_tests.sh $(BUILD) $(UNIT) $(PROGRAM_BINS) $(SHELL_TESTS) \
 	  $(EXAMPLE_BINS)
 
@@ -122,11 +145,12 @@ bench-python: deps ## beside PyTorch, ONNX Runtime, OpenVINO, oneDNN (downloads)
 
 tests: $(UNIT) programs
 programs: $(PROGRAM_BINS)
+plain: $(BUILD)/tests/plain ## the unit tests as a program without Criterion
 examples: $(EXAMPLE_BINS)
 benches: $(BENCH_BINS) $(BENCH_SHIM)
 
 sources = $(wildcard include/*.h src/*.h src/*/*.[ch] tests/*/*.[ch] \
-            examples/*.[ch] bench/*.[ch] scripts/*.c cl/*.cl cl/*.h)
+            tests/plain/*/*.h examples/*.[ch] bench/*.[ch] scripts/*.c cl/*.cl cl/*.h)
 lint: ## format and layering
 	@bad=; for f in $(sources); do \
 	  $(CLANG_FORMAT) --dry-run -Werror $$f 2>/dev/null || bad="$$bad $$f"; \
@@ -159,9 +183,13 @@ compile = @mkdir -p $(@D) && echo "  CC  $@" && \
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	$(compile)
 
+$(BUILD)/obj/plain/%.o: %.c $(BUILD)/flags
+	$(compile)
+
 $(BUILD)/obj/src/kit/%.o: extra = $(KIT_CFLAGS)
 $(BUILD)/obj/src/cli/%.o: extra = $(KIT_CFLAGS)
 $(BUILD)/obj/tests/%.o: extra = -Itests -Itests/support
+$(BUILD)/obj/plain/%.o: extra = -Itests/plain -Itests -Itests/support
 $(BUILD)/obj/bench/%.o: extra = -Itests -Itests/support
 # What it probes is multiply-adds.
 $(BUILD)/obj/bench/shim.o: extra = -ffp-contract=fast
@@ -171,7 +199,7 @@ $(BUILD)/obj/src/core/module.o: extra = -DCLT_MODULE_DIR='"$(module_dir)"'
 $(BUILD)/obj/src/core/module.o: $(BUILD)/module_dir
 
 # One source, one object an instruction set; select.c chooses at run time.
-isa_base := -DLANES=4
+isa_base := -DLANES=4 $(if $(X86_32),-msse2 -mfpmath=sse)
 isa_avx2 := -DLANES=8 -mavx2 -mfma -mf16c
 isa_avx512 := -DLANES=16 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma \
               -mprefer-vector-width=512
@@ -186,7 +214,7 @@ $(BUILD)/obj/src/cli/bench_vector.%.o: src/cli/bench_vector.c $(BUILD)/flags
 # Kernel sources and the benchmark's shapes as byte arrays.
 $(BUILD)/embed: scripts/embed.c
 	@mkdir -p $(@D)
-	$(CC) -std=c11 -O1 -Wall -Wextra -o $@ $<
+	$(HOST_CC) -std=c11 -O1 -Wall -Wextra -o $@ $<
 $(BUILD)/gen/cl_sources.c: $(BUILD)/embed $(CL_SRC)
 	@mkdir -p $(@D) && echo "  GEN $@"
 	@$< $@ source.h clt_cl_source clt_cl_sources $(CL_SRC)
@@ -234,13 +262,16 @@ as_needed := -Wl,--as-needed
 # Static, so that tests and benchmarks reach what the libraries hide.
 support_obj := $(call obj,$(call buildable,$(wildcard tests/support/*.c)))
 $(BUILD)/tests/unit: libs := -lcriterion
-$(BUILD)/tests/unit: $(call obj,$(call buildable,$(wildcard tests/unit/*.c)))
+$(BUILD)/tests/unit: $(call obj,$(UNIT_SRC))
+$(BUILD)/tests/plain: $(patsubst %.c,$(BUILD)/obj/plain/%.o, \
+                        tests/plain/plain.c $(UNIT_SRC))
 $(PROGRAM_BINS): $(BUILD)/tests/%: $(BUILD)/obj/tests/programs/%.o
 $(BENCH_BINS): $(BUILD)/%: $(BUILD)/obj/%.o
-$(BUILD)/tests/unit $(PROGRAM_BINS) $(BENCH_BINS): $(support_obj) $(KIT_A) \
+$(BUILD)/tests/unit $(BUILD)/tests/plain $(PROGRAM_BINS) \
+  $(BENCH_BINS): $(support_obj) $(KIT_A) \
                                                    $(CORE_A)
 	$(link) $(as_needed) $(filter %.o,$^) $(KIT_A) $(CORE_A) $(libs) \
-	  $(KIT_LIBS) $(cl_lib) $(CORE_LIBS)
+	  $(if $(KIT_A),$(KIT_LIBS)) $(cl_lib) $(CORE_LIBS)
 
 # What bench/rivals.py loads.
 $(BENCH_SHIM): $(BUILD)/obj/bench/shim.o $(CORE_SO)

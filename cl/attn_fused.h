@@ -27,9 +27,14 @@
 #include "shape.h"
 
 /* A register tile is KEY_STEP x MR vectors of accumulators: 4 x 4 fits in the 32
- * registers of 16-lane machines, 4 x 2 in the 16 of the others. */
+ * registers of 16-lane machines and of AArch64, 4 x 2 in the 16 of the others. */
 #define KEY_STEP 4
-#if BM % (4 * LANES) == 0 && LANES >= 16
+#if defined(__aarch64__)
+#  define MANY_REGISTERS 1
+#else
+#  define MANY_REGISTERS (LANES >= 16)
+#endif
+#if BM % (4 * LANES) == 0 && MANY_REGISTERS
 #  define MR 4
 #elif BM % (2 * LANES) == 0
 #  define MR 2

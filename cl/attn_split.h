@@ -35,14 +35,11 @@ COLD void split_store(const clt_attn_args *A, GLOBAL float *out,
 }
 
 /* Values are read in the order in which they lie: a few keys at a time, each key's
- * columns together, for as many vectors as registers hold accumulators. */
+ * columns together, for as many vectors as registers hold accumulators (16 with
+ * vectors of 16, else 8). */
+#define SPLIT_ROWS SPLIT_ROWS_OF(BM)
 #define PV_KEYS 4
 #define PV_AHEAD 32
-#if LANES >= 16
-#  define PV_WIDE 8
-#else
-#  define PV_WIDE 4
-#endif
 
 /* o[r][x..] += sum_t p[r][t] v[t][x..] for V vectors of columns. A macro, because
  * PoCL keeps accumulators in registers only if their number is written into the
@@ -75,28 +72,40 @@ COLD void split_store(const clt_attn_args *A, GLOBAL float *out,
       for (int x = 0; x < V; x++) VSTORE(c[r][x], o + r * ldo + x * LANES);    \
     }                                                                          \
   }
-SPLIT_PV_TILE(split_pv_1_wide, 1, PV_WIDE)
-SPLIT_PV_TILE(split_pv_1_pair, 1, 2)
-SPLIT_PV_TILE(split_pv_1_one, 1, 1)
-SPLIT_PV_TILE(split_pv_2_wide, 2, PV_WIDE)
-SPLIT_PV_TILE(split_pv_2_pair, 2, 2)
-SPLIT_PV_TILE(split_pv_2_one, 2, 1)
+SPLIT_PV_TILE(split_pv_1_8, 1, 8)
+SPLIT_PV_TILE(split_pv_1_4, 1, 4)
+SPLIT_PV_TILE(split_pv_1_1, 1, 1)
+#if LANES >= 16
+SPLIT_PV_TILE(split_pv_2_8, 2, 8)
+#endif
+SPLIT_PV_TILE(split_pv_2_4, 2, 4)
+SPLIT_PV_TILE(split_pv_2_1, 2, 1)
 
-/* The same for all whole vectors of columns, 1 or 2 rows. */
-#define SPLIT_PV_ROWS(NAME, WIDE, PAIR, ONE)                                   \
-  INLINE void NAME(const int dtype, LOCAL float *o, int ldo,                   \
-                   LOCAL const float *p, GLOBAL const float *v, clt_i64 at,    \
-                   clt_i64 row_stride, int cols, int keys) {                   \
-    int x = 0;                                                                 \
-    for (; x + PV_WIDE * LANES <= cols; x += PV_WIDE * LANES)                  \
-      WIDE(dtype, o + x, ldo, p, v, at + x, row_stride, keys);                 \
-    for (; x + 2 * LANES <= cols; x += 2 * LANES)                              \
-      PAIR(dtype, o + x, ldo, p, v, at + x, row_stride, keys);                 \
-    for (; x + LANES <= cols; x += LANES)                                      \
-      ONE(dtype, o + x, ldo, p, v, at + x, row_stride, keys);                  \
-  }
-SPLIT_PV_ROWS(split_pv_1, split_pv_1_wide, split_pv_1_pair, split_pv_1_one)
-SPLIT_PV_ROWS(split_pv_2, split_pv_2_wide, split_pv_2_pair, split_pv_2_one)
+/* The same for all whole vectors of columns. */
+INLINE void split_pv_1(const int dtype, LOCAL float *o, int ldo,
+                       LOCAL const float *p, GLOBAL const float *v, clt_i64 at,
+                       clt_i64 row_stride, int cols, int keys) {
+  int x = 0;
+  for (; x + 8 * LANES <= cols; x += 8 * LANES)
+    split_pv_1_8(dtype, o + x, ldo, p, v, at + x, row_stride, keys);
+  for (; x + 4 * LANES <= cols; x += 4 * LANES)
+    split_pv_1_4(dtype, o + x, ldo, p, v, at + x, row_stride, keys);
+  for (; x + LANES <= cols; x += LANES)
+    split_pv_1_1(dtype, o + x, ldo, p, v, at + x, row_stride, keys);
+}
+INLINE void split_pv_2(const int dtype, LOCAL float *o, int ldo,
+                       LOCAL const float *p, GLOBAL const float *v, clt_i64 at,
+                       clt_i64 row_stride, int cols, int keys) {
+  int x = 0;
+#if LANES >= 16
+  for (; x + 8 * LANES <= cols; x += 8 * LANES)
+    split_pv_2_8(dtype, o + x, ldo, p, v, at + x, row_stride, keys);
+#endif
+  for (; x + 4 * LANES <= cols; x += 4 * LANES)
+    split_pv_2_4(dtype, o + x, ldo, p, v, at + x, row_stride, keys);
+  for (; x + LANES <= cols; x += LANES)
+    split_pv_2_1(dtype, o + x, ldo, p, v, at + x, row_stride, keys);
+}
 
 /* The same for all rows of the group. */
 INLINE void split_pv(const int dtype, int rows, LOCAL float *o, int ldo,
@@ -150,6 +159,7 @@ INLINE void attn_split_group(
   const int chunks = (all_rows + SPLIT_ROWS - 1) / SPLIT_ROWS;
   const int g = gy / chunks, r0 = (gy % chunks) * SPLIT_ROWS;
   const int rows = MIN_OF(SPLIT_ROWS, all_rows - r0);
+  const int read = rows <= 2 ? rows : CLT_PAD(rows, 4); /* as dot_rows does */
   const int kv_length = score_kv_length(A, lengths, b);
   const int q_start = score_q_start(A, starts, b, kv_length);
   const int masked = has_mask_bias(A);
@@ -162,7 +172,7 @@ INLINE void attn_split_group(
   int head[SPLIT_ROWS], row[SPLIT_ROWS];
   float m[SPLIT_ROWS], sum[SPLIT_ROWS], slope[SPLIT_ROWS];
   int first = A->q_len - 1, last = 0;
-  for (int r = 0; r < SPLIT_ROWS; r++) {
+  for (int r = 0; r < read; r++) {
     const int at = MIN_OF(r0 + r, all_rows - 1);
     head[r] = g * A->group + at / A->q_len;
     row[r] = at % A->q_len;
@@ -187,7 +197,7 @@ INLINE void attn_split_group(
   lo = MAX_OF(lo, split * A->split_len);
   hi = (int)MIN_OF((clt_i64)hi, ((clt_i64)split + 1) * A->split_len);
   const int most = MIN_OF(SPLIT_KEYS, CLT_PAD(hi - lo, LANES));
-  for (int r = 0; r < SPLIT_ROWS; r++)
+  for (int r = 0; r < read; r++)
     for (int t = 0; t < most; t += LANES)
       VSTORE(VSPLAT(0.0f), s + r * SPLIT_KEYS + t);
   for (int j0 = lo; j0 < hi; j0 += SPLIT_KEYS) {

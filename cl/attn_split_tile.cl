@@ -4,7 +4,7 @@
  * Contract (attn_split_tile)
  *   group   TILE_X x height work-items, height 16, 8 or 4: split and slice of V
  *           from gx = split * ceil(Dv / SPLIT_TILE_DV) + slice; gy = (key head,
- *           chunk of SPLIT_ROWS rows); gz = batch. Rows as in attn_split.h: the
+ *           chunk of SPLIT_TILE_ROWS rows); gz = batch. Rows as in attn_split.h: the
  *           group * Sq pairs (query head, query row) of a key head.
  *   memory  CLT_SPLIT_TILE_LOCAL(height, D) floats of local memory
  *   writes  n_splits > 1: part[b][h][i][split][Dv + 2] = O, maximum, sum
@@ -26,8 +26,8 @@
  *   has every 64th column, 4 of them, and all rows, and keeps its O in
  *   registers until the split is done.
  *
- *   Softmax: work-item n has entries n and n + items of s [keys][SPLIT_ROWS],
- *   so always of row n % SPLIT_ROWS, whose maximum and sum it keeps. */
+ *   Softmax: work-item n has entries n and n + items of s [keys][SPLIT_TILE_ROWS],
+ *   so always of row n % SPLIT_TILE_ROWS, whose maximum and sum it keeps. */
 #undef LANES
 #define LANES 1
 #include "attn_params.h"
@@ -35,7 +35,7 @@
 
 /* sums[r][n] = sum over this work-item's dims of q[r] * key y + n * height, for
  * ROWS rows. */
-INLINE void split_tile_dots(const int ROWS, float sums[SPLIT_ROWS][TILE_R],
+INLINE void split_tile_dots(const int ROWS, float sums[SPLIT_TILE_ROWS][TILE_R],
                             LOCAL const float *qs, int D, GLOBAL const float *k,
                             clt_i64 at, clt_i64 row_stride, clt_i64 col_stride,
                             int keys, int dtype) {
@@ -63,7 +63,7 @@ INLINE void split_tile_dots(const int ROWS, float sums[SPLIT_ROWS][TILE_R],
 /* o[r][c] = o[r][c] * alpha[r] + sum_t p[t][r] v[t][c] over this work-item's
  * keys and columns, for ROWS rows. guard: terms with p = 0 are left out, for a
  * hidden value may be NaN. */
-INLINE void split_tile_values(const int ROWS, float o[SPLIT_ROWS][TILE_R],
+INLINE void split_tile_values(const int ROWS, float o[SPLIT_TILE_ROWS][TILE_R],
                               LOCAL const float *alpha, LOCAL const float *p,
                               GLOBAL const float *v, clt_i64 at,
                               clt_i64 row_stride, clt_i64 col_stride, int keys,
@@ -78,7 +78,7 @@ INLINE void split_tile_values(const int ROWS, float o[SPLIT_ROWS][TILE_R],
         const float y = load_s(v, at + t * row_stride + x * col_stride, dtype);
         UNROLL
         for (int r = 0; r < ROWS; r++) {
-          const float w = p[t * SPLIT_ROWS + r];
+          const float w = p[t * SPLIT_TILE_ROWS + r];
           o[r][c] = guard && w == 0.0f ? o[r][c] : VFMA(w, y, o[r][c]);
         }
       }
@@ -91,8 +91,8 @@ INLINE int split_tile_head(const clt_attn_args *A, int g, int r) {
   return g * A->group + r / A->q_len;
 }
 
-/* The loops above for 1, 4 or SPLIT_ROWS rows; barriers stand outside. */
-INLINE void split_tile_all_dots(int rows, float sums[SPLIT_ROWS][TILE_R],
+/* The loops above for 1, 4 or SPLIT_TILE_ROWS rows; barriers stand outside. */
+INLINE void split_tile_all_dots(int rows, float sums[SPLIT_TILE_ROWS][TILE_R],
                                 LOCAL const float *qs, int D,
                                 GLOBAL const float *k, clt_i64 at,
                                 clt_i64 row_stride, clt_i64 col_stride,
@@ -102,10 +102,10 @@ INLINE void split_tile_all_dots(int rows, float sums[SPLIT_ROWS][TILE_R],
   else if (rows <= 4)
     split_tile_dots(4, sums, qs, D, k, at, row_stride, col_stride, keys, dtype);
   else
-    split_tile_dots(SPLIT_ROWS, sums, qs, D, k, at, row_stride, col_stride,
+    split_tile_dots(SPLIT_TILE_ROWS, sums, qs, D, k, at, row_stride, col_stride,
                     keys, dtype);
 }
-INLINE void split_tile_all_values(int rows, float o[SPLIT_ROWS][TILE_R],
+INLINE void split_tile_all_values(int rows, float o[SPLIT_TILE_ROWS][TILE_R],
                                   LOCAL const float *alpha,
                                   LOCAL const float *p, GLOBAL const float *v,
                                   clt_i64 at, clt_i64 row_stride,
@@ -118,18 +118,18 @@ INLINE void split_tile_all_values(int rows, float o[SPLIT_ROWS][TILE_R],
     split_tile_values(4, o, alpha, p, v, at, row_stride, col_stride, keys, cols,
                       dtype, guard);
   else
-    split_tile_values(SPLIT_ROWS, o, alpha, p, v, at, row_stride, col_stride,
-                      keys, cols, dtype, guard);
+    split_tile_values(SPLIT_TILE_ROWS, o, alpha, p, v, at, row_stride,
+                      col_stride, keys, cols, dtype, guard);
 }
 
 __kernel void attn_split_tile(ATTN_PARAMS) {
   const clt_attn_args *A = &args;
   const int all_rows = A->group * A->q_len;
-  const int chunks = (all_rows + SPLIT_ROWS - 1) / SPLIT_ROWS;
-  const int g = GY / chunks, r0 = GY % chunks * SPLIT_ROWS;
-  const int rows = MIN_OF(SPLIT_ROWS, all_rows - r0);
+  const int chunks = (all_rows + SPLIT_TILE_ROWS - 1) / SPLIT_TILE_ROWS;
+  const int g = GY / chunks, r0 = GY % chunks * SPLIT_TILE_ROWS;
+  const int rows = MIN_OF(SPLIT_TILE_ROWS, all_rows - r0);
   const int b = GZ, D = A->qk_dim, block = TILE_R * HEIGHT, items = ITEMS;
-  const int item = ITEM, my_row = item % SPLIT_ROWS;
+  const int item = ITEM, my_row = item % SPLIT_TILE_ROWS;
   const int at = r0 + MIN_OF(my_row, rows - 1); /* unused rows: the last */
   const int h = split_tile_head(A, g, at), i = at % A->q_len;
   const int slices = (A->v_dim + SPLIT_TILE_DV - 1) / SPLIT_TILE_DV;
@@ -140,15 +140,18 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
   const int masked = has_mask_bias(A);
   const float slope = score_slope(A, slopes, h);
 
-  LOCAL float *qs = local_memory;         /* [SPLIT_ROWS][D]            */
-  LOCAL float *red = qs + SPLIT_ROWS * D; /* [2][block][TILE_X + 1]     */
-  LOCAL float *s = red + 2 * block * (TILE_X + 1); /* [block][SPLIT_ROWS]   */
-  LOCAL float *tops = s + block * SPLIT_ROWS; /* [items]                    */
-  LOCAL float *alpha = tops + items;          /* [SPLIT_ROWS]               */
-  LOCAL float *shift = alpha + SPLIT_ROWS;    /* [SPLIT_ROWS]               */
+  LOCAL float *qs = local_memory; /* [SPLIT_TILE_ROWS][D]            */
+  LOCAL float *red = qs + SPLIT_TILE_ROWS * D; /* [2][block][TILE_X + 1]     */
+  LOCAL float *s =
+      red + 2 * block * (TILE_X + 1); /* [block][SPLIT_TILE_ROWS]   */
+  LOCAL float *tops =
+      s + block * SPLIT_TILE_ROWS;   /* [items]                    */
+  LOCAL float *alpha = tops + items; /* [SPLIT_TILE_ROWS]               */
+  LOCAL float *shift =
+      alpha + SPLIT_TILE_ROWS; /* [SPLIT_TILE_ROWS]               */
 
   int first = A->q_len - 1, last = 0;
-  for (int r = 0; r < SPLIT_ROWS; r++) { /* unused rows: the last */
+  for (int r = 0; r < SPLIT_TILE_ROWS; r++) { /* unused rows: the last */
     const int one = r0 + MIN_OF(r, rows - 1), query = one % A->q_len;
     const clt_i64 from = A->q.offset + b * A->q.s[0] +
                          split_tile_head(A, g, one) * A->q.s[1] +
@@ -158,12 +161,12 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
     for (int x = item; x < D; x += items)
       qs[r * D + x] = load_s(q, from + x * A->q.s[3], A->dtype) * A->scale2;
   }
-  for (int e = item; e < block * SPLIT_ROWS; e += items) s[e] = MINUS_INF;
+  for (int e = item; e < block * SPLIT_TILE_ROWS; e += items) s[e] = MINUS_INF;
   SYNC;
 
-  float o[SPLIT_ROWS][TILE_R], m = MINUS_INF, sum = 0.0f;
+  float o[SPLIT_TILE_ROWS][TILE_R], m = MINUS_INF, sum = 0.0f;
   UNROLL
-  for (int r = 0; r < SPLIT_ROWS; r++) {
+  for (int r = 0; r < SPLIT_TILE_ROWS; r++) {
     UNROLL
     for (int c = 0; c < TILE_R; c++) o[r][c] = 0.0f;
   }
@@ -176,14 +179,14 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
     const int keys = MIN_OF(block, hi - j0);
     const int whole = score_whole(A, kv_length, q_start + first, q_start + last,
                                   j0, j0 + keys - 1);
-    float sums[SPLIT_ROWS][TILE_R];
+    float sums[SPLIT_TILE_ROWS][TILE_R];
     split_tile_all_dots(
         rows, sums, qs, D, k,
         A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2], A->k.s[2],
         A->k.s[3], keys, A->dtype);
     for (int r2 = 0; r2 < rows; r2 += 2) {
       UNROLL
-      for (int r = 0; r < SPLIT_ROWS; r++) /* r must be a constant */
+      for (int r = 0; r < SPLIT_TILE_ROWS; r++) /* r must be a constant */
         if (r >= r2 && r < MIN_OF(r2 + 2, rows)) UNROLL
       for (int n = 0; n < TILE_R; n++)
         red[((r - r2) * block + ITEM_Y + n * HEIGHT) * (TILE_X + 1) + ITEM_X] =
@@ -193,14 +196,14 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
       if (item < 2 * block && r < rows) {
         float x = 0.0f;
         for (int n = 0; n < TILE_X; n++) x += red[item * (TILE_X + 1) + n];
-        s[t * SPLIT_ROWS + r] = x;
+        s[t * SPLIT_TILE_ROWS + r] = x;
       }
       SYNC;
     }
 
     float mx = MINUS_INF;
     for (int e = item; e < 2 * items; e += items) {
-      const int t = e / SPLIT_ROWS;
+      const int t = e / SPLIT_TILE_ROWS;
       const float x =
           t < keys && my_row < rows
               ? tile_score(A, s[e], masked, whole, mask, key_mask, bias, slope,
@@ -212,14 +215,15 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
     tops[item] = mx;
     SYNC;
     mx = m;
-    for (int n = my_row; n < items; n += SPLIT_ROWS) mx = VMAX(mx, tops[n]);
+    for (int n = my_row; n < items; n += SPLIT_TILE_ROWS)
+      mx = VMAX(mx, tops[n]);
     const float top = finite_max(mx), scale = exp2_v(m - top);
     const float e0 = exp2_v(s[item] - top), e1 = exp2_v(s[item + items] - top);
     s[item] = e0;
     s[item + items] = e1;
     m = mx;
     sum = VFMA(sum, scale, e0 + e1);
-    if (item < SPLIT_ROWS) alpha[item] = scale;
+    if (item < SPLIT_TILE_ROWS) alpha[item] = scale;
     SYNC;
 
     split_tile_all_values(rows, o, alpha, s, v,
@@ -236,7 +240,7 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
   SYNC;
   if (item < rows) {
     float total = 0.0f;
-    for (int n = item; n < items; n += SPLIT_ROWS) total += tops[n];
+    for (int n = item; n < items; n += SPLIT_TILE_ROWS) total += tops[n];
     if (A->n_splits == 1) {
       const float sink = score_sink(A, sinks, h);
       const float top = MAX_OF(m, sink), base = finite_max(top);
@@ -264,7 +268,7 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
   /* The lines' shares of O are added up, two rows at a time. */
   for (int r2 = 0; r2 < rows; r2 += 2) {
     UNROLL
-    for (int r = 0; r < SPLIT_ROWS; r++)
+    for (int r = 0; r < SPLIT_TILE_ROWS; r++)
       if (r >= r2 && r < MIN_OF(r2 + 2, rows)) UNROLL
     for (int c = 0; c < TILE_R; c++)
       red[((r - r2) * TILE_R + c) * items + item] = o[r][c];

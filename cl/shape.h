@@ -28,13 +28,14 @@
   (CLT_FUSED_LOCAL(bm, d, dv, masked) +                                        \
    (size_t)(bm)*CLT_PAD((size_t)(keys), BN))
 
-/* Split-KV: rows that share one pass over keys and values. */
-#define SPLIT_ROWS 8
-#define SPLIT_KEYS 256 /* of a block */
+/* Split-KV: rows that share one pass over keys and values, and keys of a block. */
+#define SPLIT_ROWS_OF(bm) ((bm) >= 32 ? 32 : 8)
+#define SPLIT_KEYS 256
 /* q [rows][D'], o [rows][Dv'], s [rows][SPLIT_KEYS], padded to whole vectors. */
-#define CLT_SPLIT_LOCAL(d, dv)                                                 \
-  ((size_t)SPLIT_ROWS * (CLT_PAD((size_t)(d), MAX_LANES) +                     \
-                         CLT_PAD((size_t)(dv), MAX_LANES) + SPLIT_KEYS))
+#define CLT_SPLIT_LOCAL(bm, d, dv)                                             \
+  ((size_t)SPLIT_ROWS_OF(bm) *                                                 \
+   (CLT_PAD((size_t)(d), MAX_LANES) + CLT_PAD((size_t)(dv), MAX_LANES) +       \
+    SPLIT_KEYS))
 /* Floats of one row's partial result in scratch: O, maximum, sum. */
 #define CLT_SPLIT_PART(dv) ((size_t)(dv) + 2)
 
@@ -79,15 +80,16 @@
 #define CLT_FUSED_TILE_LOCAL(height)                                           \
   ((size_t)(FUSED_TILE_STAGE + (TILE_N + TILE_X) * TILE_LD(height) + 4))
 
-/* Split-KV: SPLIT_ROWS rows against TILE_R * height keys at a time. */
+/* Split-KV: SPLIT_TILE_ROWS rows against TILE_R * height keys at a time. */
+#define SPLIT_TILE_ROWS 8
 #define SPLIT_TILE_DV (TILE_R * TILE_N) /* columns of a slice of v_dim */
 /* q [rows][D], sums of two rows [2][keys][TILE_X + 1], s [keys][rows], one
  * float a work-item, two a row. */
 #define CLT_SPLIT_TILE_LOCAL(height, d)                                        \
-  ((size_t)SPLIT_ROWS * (size_t)(d) +                                          \
+  ((size_t)SPLIT_TILE_ROWS * (size_t)(d) +                                     \
    (size_t)(height) *                                                          \
-       (2 * TILE_R * (TILE_X + 1) + TILE_R * SPLIT_ROWS + TILE_X) +            \
-   2 * SPLIT_ROWS)
+       (2 * TILE_R * (TILE_X + 1) + TILE_R * SPLIT_TILE_ROWS + TILE_X) +       \
+   2 * SPLIT_TILE_ROWS)
 #define MERGE_TILE_ITEMS TILE_MIN_GROUP
 
 /* Softmax and mean: a group of TILE_X x height is a line of work-items. */

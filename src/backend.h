@@ -13,7 +13,7 @@
 
 #include "clattn.h"
 
-#define CLT_BACKEND_ABI 2
+#define CLT_BACKEND_ABI 3
 #define CLT_MAX_BUFFERS 14
 
 /* X(id, file, entry, argument struct, number of pointer parameters)
@@ -25,8 +25,8 @@
 #define CLT_KERNEL_MAP(X)                                                      \
   X(ATTN_FUSED, "attn_fused", "attn_fused", clt_attn_args, 14)                 \
   X(ATTN_BLOCKED, "attn_blocked", "attn_blocked", clt_attn_args, 14)           \
-  X(ATTN_SPLIT, "attn_split", "attn_split", clt_attn_args, 14)                 \
-  X(ATTN_MERGE, "attn_split", "attn_merge", clt_attn_args, 14)                 \
+  X(ATTN_SPLIT, "attn_fused", "attn_split", clt_attn_args, 14)                 \
+  X(ATTN_MERGE, "attn_fused", "attn_merge", clt_attn_args, 14)                 \
   X(ATTN_SOFTMAX, "attn_softmax", "attn_softmax", clt_attn_args, 14)           \
   X(ATTN_AVERAGE, "attn_softmax", "attn_average", clt_attn_args, 14)           \
   X(MATMUL, "matmul", "matmul", clt_matmul_args, 4)                            \
@@ -203,6 +203,9 @@ typedef struct clt_backend_ops {
   void (*tuning)(void *device, clt_tuning *tuning);
   /* Sets them, each to one of its options, before a kernel is prepared. */
   void (*tune)(void *device, const clt_tuning *tuning);
+  /* Rows of a block, BM, that a kernel is compiled with for this device: those
+   * of the tuning, as far as its memory allows. */
+  int (*block_rows)(void *device, clt_kernel kernel);
   /* The guard's verdict as kept with the compiled program (memory and disk).
    * reason has room for n bytes. Thread-safe. */
   clt_verdict (*verdict_get)(void *device, clt_kernel kernel, char *reason,

@@ -179,7 +179,7 @@ static void kernel_steps(const check *c, site *s, clt_work *work) {
     }
   } else if (c->kernel == CLT_K_COPY) {
     const clt_copy_args a = {.src = {5, {700, 350, 17, 1}},
-                             .dst = {1, {2, 640, 40, 2}},
+                             .dst = {1, {2, 800, 40, 2}},
                              .batch = 1,
                              .heads = 2,
                              .rows = 19,
@@ -391,6 +391,11 @@ static clattn_status guard(clt_device *device, const clt_row *row,
 }
 
 clattn_status clt_guard_row(clt_device *device, const clt_row *row) {
+  /* The product has a program of its own: its verdict is kept with that, not
+   * with the row's, which knows nothing of its source. */
+  for (int i = 1; i < row->n_kernels; i++)
+    if (row->kernels[i] == CLT_K_MATMUL || row->kernels[i] == CLT_K_MATMUL_TILE)
+      CLT_TRY(clt_guard_kernel(device, row->kernels[i]));
   return guard(device, row, row->kernels[0]);
 }
 

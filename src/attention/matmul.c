@@ -90,7 +90,7 @@ static clt_step *add_tile(clt_work *work, const clt_matmul_args *args) {
 /* A step of the kernel whose lanes are columns. */
 static clt_step *add_lanes(clt_work *work, const clt_matmul_args *args) {
   const clt_device *device = work->device;
-  const int bm = clt_tuned(device, CLT_TUNE_BLOCK);
+  const int bm = device->ops->block_rows(device->impl, CLT_K_MATMUL);
   const size_t gy = clt_ceil_div((size_t)args->m, (size_t)MM_M_OF(bm));
   const size_t gz = (size_t)args->batch * (size_t)args->heads;
   const size_t panels = clt_ceil_div((size_t)args->n, MM_N);

@@ -118,7 +118,8 @@ static void append_tile(text *info, const clattn_plan *plan) {
     return;
   }
   if (row->path == CLATTN_UNFUSED)
-    append(info, "tile: %d rows x %d columns", MM_M_OF(bm), MM_N);
+    append(info, "tile: %d rows x %d columns",
+           MM_M_OF(device->ops->block_rows(device->impl, CLT_K_MATMUL)), MM_N);
   else
     append(info, "tile: %d queries x %d keys", bm, BN);
   if (device->tuning.of[CLT_TUNE_BLOCK].n_options > 1 && block != lanes)

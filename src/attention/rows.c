@@ -5,7 +5,7 @@
 #include "plan.h"
 
 static int block_rows(const clt_device *device) {
-  return clt_tuned(device, CLT_TUNE_BLOCK);
+  return device->ops->block_rows(device->impl, CLT_K_ATTN_FUSED);
 }
 
 static bool masked(const clt_attn_args *a) {
@@ -131,14 +131,14 @@ static void fused_tile_build(const clt_problem *problem, clt_work *work) {
 /* ---- split-KV: few queries against many keys ---------------------------------- */
 
 static size_t split_local(const clt_device *device, const clt_attn_args *a) {
-  (void)device;
-  return CLT_SPLIT_LOCAL(a->qk_dim, a->v_dim);
+  return CLT_SPLIT_LOCAL(block_rows(device), a->qk_dim, a->v_dim);
 }
 
-/* A fused block spends its time on 64 rows whether they are there or not. */
+/* A fused block works on whole vectors of queries, and for each query head on its
+ * own; with few keys its plainer loops win sooner (bench/LOG.md). */
 static bool split_wants(const clt_device *device, const clt_attn_args *a) {
   (void)device;
-  return a->q_len <= 8;
+  return a->q_len <= (a->kv_len >= 256 ? 12 : 8);
 }
 
 /* Enough groups to fill the device, each with at least 256 keys. */
@@ -155,17 +155,17 @@ static void choose_splits(clt_attn_args *a, size_t groups, size_t units) {
 }
 
 /* Groups over key heads and chunks of their rows. */
-static size_t split_chunks(const clt_attn_args *a) {
+static size_t split_chunks(const clt_attn_args *a, size_t rows) {
   return (size_t)a->kv_heads *
-         clt_ceil_div((size_t)a->group * (size_t)a->q_len, SPLIT_ROWS);
+         clt_ceil_div((size_t)a->group * (size_t)a->q_len, rows);
 }
 
 /* Chooses the splits and lays out their partial results. */
-static void split_parts(clt_problem *p, clt_work *work) {
+static void split_parts(clt_problem *p, clt_work *work, size_t chunks) {
   clt_attn_args *a = &p->args;
   clattn_device_info info;
   work->device->ops->device_info(work->device->impl, &info);
-  choose_splits(a, split_chunks(a) * (size_t)a->batch, info.compute_units);
+  choose_splits(a, chunks * (size_t)a->batch, info.compute_units);
   if (a->n_splits > 1) {
     const size_t rows = (size_t)a->batch * (size_t)a->q_heads *
                         (size_t)a->q_len * (size_t)a->n_splits;
@@ -179,8 +179,10 @@ static void split_parts(clt_problem *p, clt_work *work) {
 static void split_build(const clt_problem *problem, clt_work *work) {
   clt_problem p = *problem;
   const clt_attn_args *a = &p.args;
-  split_parts(&p, work);
-  const size_t gy = split_chunks(a), gz = (size_t)a->batch;
+  const size_t gy =
+      split_chunks(a, (size_t)SPLIT_ROWS_OF(block_rows(work->device)));
+  const size_t gz = (size_t)a->batch;
+  split_parts(&p, work, gy);
   const size_t local = split_local(work->device, a) * sizeof(float);
   fill_buffers(clt_work_add(work, CLT_K_ATTN_SPLIT, a, (size_t)a->n_splits, gy,
                             gz, local),
@@ -208,13 +210,14 @@ static size_t split_tile_local(const clt_device *device,
 static void split_tile_build(const clt_problem *problem, clt_work *work) {
   clt_problem p = *problem;
   const clt_attn_args *a = &p.args;
-  split_parts(&p, work);
+  const size_t chunks = split_chunks(a, SPLIT_TILE_ROWS);
+  split_parts(&p, work, chunks);
   const size_t height =
       clt_tile_height(work->device, CLT_K_ATTN_SPLIT_TILE, (size_t)a->kv_len,
                       split_tile_floats, a);
   add_tiles(work, &p, CLT_K_ATTN_SPLIT_TILE,
             (size_t)a->n_splits * clt_ceil_div((size_t)a->v_dim, SPLIT_TILE_DV),
-            split_chunks(a), (size_t)a->batch, TILE_X, height,
+            chunks, (size_t)a->batch, TILE_X, height,
             split_tile_floats(height, a));
   if (a->n_splits > 1)
     add_tiles(work, &p, CLT_K_ATTN_MERGE_TILE, (size_t)a->q_len,

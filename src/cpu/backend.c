@@ -332,6 +332,11 @@ static void cpu_tuning(void *device, clt_tuning *tuning) {
   }
 }
 
+static int cpu_block_rows(void *device, clt_kernel kernel) {
+  (void)device, (void)kernel;
+  return BM;
+}
+
 static void cpu_tune(void *device, const clt_tuning *tuning) {
   cpu *self = device;
   for (int i = 0; i < self->n_sets; i++)
@@ -502,6 +507,7 @@ static const clt_backend_ops operations = {
     .limits = cpu_limits,
     .tuning = cpu_tuning,
     .tune = cpu_tune,
+    .block_rows = cpu_block_rows,
     .verdict_get = cpu_verdict_get,
     .verdict_set = cpu_verdict_set,
     .submit = cpu_submit,

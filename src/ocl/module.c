@@ -40,6 +40,7 @@ static const clt_backend_ops ops = {
     .limits = ocl_limits,
     .tuning = ocl_tuning,
     .tune = ocl_tune,
+    .block_rows = ocl_block_rows,
     .verdict_get = ocl_verdict_get,
     .verdict_set = ocl_verdict_set,
     .submit = ocl_submit,

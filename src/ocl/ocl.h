@@ -118,9 +118,11 @@ struct ocl_device {
   bool pocl;
   bool
       driver_caches; /* the driver keeps compiled programs better than we can */
-  int lanes, block_rows; /* build options LANES and BM, of the tuning      */
-  pthread_mutex_t lock;  /* guards context                                 */
-  cl_context context;    /* NULL: not needed yet                           */
+  int lanes;         /* build option LANES                             */
+  int block_rows;    /* BM of all kernels but                          */
+  int matmul_rows;   /* that of matmul.cl, which needs more memory     */
+  pthread_mutex_t lock; /* guards context                                 */
+  cl_context context;   /* NULL: not needed yet                           */
   ocl_program programs[OCL_KERNEL_COUNT]; /* at its file's first kernel       */
   ocl_kernel kernels[OCL_KERNEL_COUNT];
 };
@@ -198,6 +200,7 @@ clattn_status ocl_kernel_prepare(ocl_device *device, int kernel);
 clattn_status ocl_prepare(void *device, clt_kernel kernel);
 clattn_status ocl_limits(void *device, clt_kernel kernel, size_t *local_bytes,
                          size_t *group_size);
+int ocl_block_rows(void *device, clt_kernel kernel);
 clt_verdict ocl_verdict_get(void *device, clt_kernel kernel, char *reason,
                             size_t n);
 void ocl_verdict_set(void *device, clt_kernel kernel, clt_verdict verdict,

@@ -361,6 +361,10 @@ void ocl_tune(void *handle, const clt_tuning *tuning) {
   ocl_device *device = handle;
   device->lanes = tuning->of[CLT_TUNE_LANES].value;
   device->block_rows = tuning->of[CLT_TUNE_BLOCK].value;
+  /* CLT_MATMUL_LOCAL of 64 is 448 KiB; Intel's driver for CPUs offers 256, and
+   * PoCL what a core's cache holds. */
+  device->matmul_rows =
+      device->info.local_bytes < 448 * 1024 ? 16 : device->block_rows;
 }
 
 clattn_status ocl_context(ocl_device *device, cl_context *context) {

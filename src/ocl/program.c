@@ -52,12 +52,14 @@ static double seconds(void) {
 
 /* Never fast-math: masks, NaN and the kernels' exp depend on IEEE arithmetic.
  * $CLATTN_CL_OPTIONS is appended, to try a driver's own options. */
-static clattn_status build_options(const ocl_device *device,
+static clattn_status build_options(const ocl_device *device, const char *file,
                                    char options[OPTIONS_BYTES]) {
   const char *extra = getenv("CLATTN_CL_OPTIONS");
-  const int n = snprintf(
-      options, OPTIONS_BYTES, "-cl-std=CL1.2 -D LANES=%d -D BM=%d%s%s",
-      device->lanes, device->block_rows, extra ? " " : "", extra ? extra : "");
+  const bool matmul = strcmp(file, ocl_kernel_file(CLT_K_MATMUL)) == 0;
+  const int n =
+      snprintf(options, OPTIONS_BYTES, "-cl-std=CL1.2 -D LANES=%d -D BM=%d%s%s",
+               device->lanes, matmul ? device->matmul_rows : device->block_rows,
+               extra ? " " : "", extra ? extra : "");
   if (n >= OPTIONS_BYTES)
     return ocl_error(CLATTN_INVALID_ARGUMENT,
                      "CLATTN_CL_OPTIONS: got %zu characters, want at most 900",
@@ -106,7 +108,7 @@ static clattn_status build(ocl_device *device, ocl_program *program,
   char *source = NULL;
   size_t length = 0;
   cl_int error;
-  clattn_status status = build_options(device, options);
+  clattn_status status = build_options(device, file, options);
   if (status == CLATTN_OK) status = ocl_context(device, &context);
   if (status == CLATTN_OK)
     status = ocl_source(device->state, file, &source, &length);
@@ -212,6 +214,11 @@ clattn_status ocl_limits(void *handle, clt_kernel kernel, size_t *local_bytes,
       local > record->local_static ? local - record->local_static : 0;
   *group_size = record->group_max;
   return CLATTN_OK;
+}
+
+int ocl_block_rows(void *device, clt_kernel kernel) {
+  const ocl_device *self = device;
+  return kernel == CLT_K_MATMUL ? self->matmul_rows : self->block_rows;
 }
 
 /* ---- verdicts ------------------------------------------------------------ */

@@ -367,6 +367,13 @@ tc_result attn_problem_run(attn_problem *p, const th_device *device,
     clattn_plan_destroy(plan);
     return TC_FAIL;
   }
+  size_t bytes;
+  if (path == CLATTN_BLOCKED && p->c.skv > 3000 &&
+      clattn_plan_scratch_bytes(plan, p->c.b, p->c.sq, p->c.skv, &bytes) ==
+          CLATTN_UNSUPPORTED) { /* more keys than local memory holds */
+    clattn_plan_destroy(plan);
+    return TC_SKIP;
+  }
   attn_problem_bind(p, device, &args);
   bool good = true;
   if (p->c.own_scratch) {
