@@ -151,7 +151,8 @@ typedef struct clattn_mha clattn_mha;
 
 /* Which implementation of dense products the layer uses. */
 typedef enum clattn_dense {
-  CLATTN_DENSE_AUTO = 0, /* what was measured faster on this type of device */
+  CLATTN_DENSE_AUTO = 0, /* what was measured faster on this device, or else
+                          * on this type of device                          */
   CLATTN_DENSE_OWN = 1,  /* the library's own matmul kernel                 */
   CLATTN_DENSE_BLAS = 2  /* CLBlast on OpenCL, OpenBLAS on the CPU          */
 } clattn_dense;
@@ -163,7 +164,8 @@ typedef struct clattn_context_config {
    * name; NULL: $CLATTN_KERNEL_DIR if set, else none. IO_ERROR unless it is a
    * directory. */
   const char *kernel_dir;
-  /* Where compiled kernels are kept between runs. NULL: $CLATTN_CACHE_DIR,
+  /* Where compiled kernels, and what clattn_device_tune found, are kept between
+   * runs. NULL: $CLATTN_CACHE_DIR,
    * else $XDG_CACHE_HOME/clattn, else $HOME/.cache/clattn. "": no disk cache. */
   const char *cache_dir;
   int cpu_threads;    /* of the native CPU device; 0: one a usable core
@@ -217,6 +219,65 @@ CLATTN_API clattn_status clattn_device_get_info(const clattn_context *context,
  * device 0. NO_DEVICE if nothing fits. */
 CLATTN_API clattn_status clattn_device_find(const clattn_context *context,
                                             const char *selector, int *device);
+
+/* ---- Tuning: which of several right ways a device takes ---------------------
+ * The widest vectors, the largest blocks, our own dense products: good defaults
+ * by type of device, not the best ones everywhere. Tuning measures instead, and
+ * keeps the outcome for every later context on that device. It is never needed,
+ * and results are right whatever is chosen: every kernel is checked before it
+ * serves. What a caller says (clattn_context_config, environment) always wins. */
+
+typedef enum clattn_tune_state {
+  CLATTN_TUNE_PREPARING = 1, /* a candidate is compiled and checked           */
+  CLATTN_TUNE_REFUSED = 2,   /* ... and cannot be taken: see reason           */
+  CLATTN_TUNE_MEASURED = 3,  /* ... and was timed                             */
+  CLATTN_TUNE_CHOSEN = 4,    /* of the candidates before: see reason          */
+  CLATTN_TUNE_SKIPPED = 5    /* was not for tuning: see reason                */
+} clattn_tune_state;
+
+typedef struct clattn_tune_report {
+  clattn_tune_state state;
+  const char *candidate; /* "vectors of 16"                                 */
+  const char *reason;    /* "" where there is nothing to say                */
+  /* MEASURED: medians, of causal attention of 8 heads of 64 over 512 tokens
+   * and of a dense product 256x768x768, in F32. Else 0. */
+  double attention_seconds, product_seconds;
+} clattn_tune_report;
+
+/* Receives each step in turn, in the thread that tunes; texts are valid during
+ * the call. */
+typedef void (*clattn_tune_callback)(void *user,
+                                     const clattn_tune_report *report);
+
+/* Measures, one after the other, what the device has of: kernels shaped for
+ * CPUs or for GPUs; width of vectors (natively: the instruction set); queries of
+ * a block; dense products by our own kernel or by CLBlast (OpenBLAS). Each
+ * candidate runs in a context of its own, is checked against double precision,
+ * and is timed in turns with the others. One that takes 5% less time than the
+ * default, for attention and product together, replaces it. Then the outcome is kept: a small file in the directory of
+ * compiled kernels (clattn_context_config.cache_dir), for this device, driver and
+ * version of the library. Contexts that are created after this use it. What the
+ * caller of this context fixes is neither measured nor kept.
+ *   callback  told of every step; may be NULL. user is passed on.
+ * It takes a few seconds natively; on OpenCL devices up to a minute at the
+ * first time, nearly all of it compiling. Where times vary too much to tell,
+ * because others use the machine, the default stays.
+ * Any thread, any time; two that tune at once disturb each other's times.
+ * UNSUPPORTED: the cache is off, or no candidate runs. IO_ERROR: the outcome
+ * could not be written; the message names the file. */
+CLATTN_API clattn_status clattn_device_tune(clattn_context *context, int device,
+                                            clattn_tune_callback callback,
+                                            void *user);
+/* What this context's device uses and why ("default for CPU devices", "tuned",
+ * "CLATTN_CPU_ISA", ...), a line each, then the file that keeps what was tuned.
+ * Cut to room bytes; 4096 are enough but for the longest paths. */
+CLATTN_API clattn_status clattn_device_get_tuning(const clattn_context *context,
+                                                  int device, char *text,
+                                                  size_t room);
+/* Forgets what was tuned: contexts that are created after this have defaults.
+ * UNSUPPORTED: the cache is off. */
+CLATTN_API clattn_status clattn_device_reset_tuning(clattn_context *context,
+                                                    int device);
 
 /* ---- Queues, events, buffers ----------------------------------------------
  * On the native CPU device work is done by the time the enqueuing call returns,
@@ -340,7 +401,9 @@ CLATTN_API clattn_status clattn_plan_create(clattn_context *context, int device,
                                             clattn_plan **plan);
 CLATTN_API void clattn_plan_destroy(clattn_plan *plan);
 /* The rows tried, in order, one a line: which are used and when, which were
- * refused and why. Owned by the plan; "" for NULL. */
+ * refused and why. Then the tile that longer queries are worked off by, and why
+ * that one: "tile: 64 queries x 64 keys, vectors of 16 (tuned)". Owned by the
+ * plan; "" for NULL. */
 CLATTN_API const char *clattn_plan_info(const clattn_plan *plan);
 /* Temporary device memory that one execution of these lengths takes. */
 CLATTN_API clattn_status clattn_plan_scratch_bytes(const clattn_plan *plan,

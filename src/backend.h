@@ -13,7 +13,7 @@
 
 #include "clattn.h"
 
-#define CLT_BACKEND_ABI 2
+#define CLT_BACKEND_ABI 3
 #define CLT_MAX_BUFFERS 14
 
 /* X(id, file, entry, argument struct, number of pointer parameters)
@@ -58,6 +58,47 @@ typedef struct clt_kernel_desc {
 } clt_kernel_desc;
 extern const clt_kernel_desc clt_kernels[CLT_KERNEL_COUNT]; /* core/kernels.c */
 
+/* ---- tuning: choices on which speed depends and nothing else ---------------
+ * X(id, its name in the stored record, how a caller fixes it)
+ * They are measured in this order, each with those before it chosen. */
+#define CLT_TUNING_MAP(X)                                                      \
+  /* 1: kernels shaped for GPUs serve first; 0: those for CPUs              */ \
+  X(FAMILY, "gpu_kernels", "config->force_gpu_kernels")                        \
+  /* Floats of a vector of the kernels for CPUs, LANES of cl/vec.h          */ \
+  X(LANES, "lanes", "CLATTN_CPU_ISA")                                          \
+  /* Query rows of a block, BM of cl/shape.h                                */ \
+  X(BLOCK, "block_rows", "")                                                   \
+  /* 1: dense products by the backend's BLAS library; 0: by our kernel      */ \
+  X(DENSE, "blas", "config->dense")
+
+typedef enum clt_tune_id {
+#define CLT_X(id, key, fixed_by) CLT_TUNE_##id,
+  CLT_TUNING_MAP(CLT_X)
+#undef CLT_X
+      CLT_TUNE_COUNT
+} clt_tune_id;
+
+/* Where a value comes from; a later one wins over an earlier one. */
+typedef enum clt_origin {
+  CLT_BY_DEFAULT = 0, /* of the type of device */
+  CLT_BY_RECORD,      /* measured by clattn_device_tune */
+  CLT_BY_CALLER       /* by config or environment */
+} clt_origin;
+
+typedef struct clt_choice {
+  int value; /* one of the options */
+  clt_origin origin;
+  int n_options; /* values that the device takes; 1: nothing to choose */
+  struct {
+    int value;
+    const char *name; /* "vectors of 16"; static text */
+  } option[3];
+} clt_choice;
+
+typedef struct clt_tuning {
+  clt_choice of[CLT_TUNE_COUNT];
+} clt_tuning;
+
 /* Where a step takes a buffer from. */
 typedef struct clt_ref {
   void *mem;    /* backend memory object; NULL and !scratch: absent        */
@@ -86,6 +127,9 @@ typedef struct clt_host {
       ;
   void *(*alloc)(size_t bytes); /* zeroed; NULL when out of memory            */
   void (*free)(void *memory);
+  /* Makes or replaces a file as a whole, its directories if need be; false
+   * with errno. */
+  bool (*replace_file)(const char *path, const void *data, size_t bytes);
   /* Test hook: false makes the call in hand fail as the driver would. Asked
    * before each driver call that may fail. */
   bool (*allow)(const char *call);
@@ -97,7 +141,6 @@ typedef struct clt_host {
 typedef struct clt_settings {
   const char *kernel_dir, *cache_dir;
   int cpu_threads;
-  bool force_gpu_kernels;
   void (*log)(void *user, const char *text); /* may be NULL */
   void *log_user;
 } clt_settings;
@@ -155,7 +198,13 @@ typedef struct clt_backend_ops {
   /* Largest local_bytes and group size of a prepared kernel. */
   clattn_status (*limits)(void *device, clt_kernel kernel, size_t *local_bytes,
                           size_t *group_size);
-  /* Rows of a block, BM, that a kernel is compiled with for this device. */
+  /* The options of this device and which are its defaults, or what the
+   * environment says instead. The same at every call. */
+  void (*tuning)(void *device, clt_tuning *tuning);
+  /* Sets them, each to one of its options, before a kernel is prepared. */
+  void (*tune)(void *device, const clt_tuning *tuning);
+  /* Rows of a block, BM, that a kernel is compiled with for this device: those
+   * of the tuning, as far as its memory allows. */
   int (*block_rows)(void *device, clt_kernel kernel);
   /* The guard's verdict as kept with the compiled program (memory and disk).
    * reason has room for n bytes. Thread-safe. */

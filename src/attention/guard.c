@@ -30,6 +30,7 @@ static clattn_status site_open(site *s, clt_device *device, size_t in_bytes,
     s->device.ops = clt_cpu_backend(&clt_host_services);
     CLT_TRY(s->device.ops->open(&settings, &s->state, &n));
     s->device.impl = s->device.ops->device(s->state, 0);
+    s->device.ops->tuning(s->device.impl, &s->device.tuning);
   }
   const clt_backend_ops *ops = s->device.ops;
   s->in.device = s->out.device = &s->device;
@@ -71,18 +72,14 @@ static clattn_tensor floats(clattn_buffer *buffer, size_t at, int64_t b,
   return t;
 }
 
-static bool for_few_queries(const clt_row *row) {
-  return row->path == CLATTN_FUSED && !row->any_length;
-}
-
 /* Few queries for rows that are made for them, else more than one block. */
 static int64_t rows_of(const clt_row *row) {
-  return for_few_queries(row) ? 3 : 67;
+  return clt_row_for_few_queries(row) ? 3 : 67;
 }
 
 /* Enough keys that rows for few queries split them. */
 static int64_t keys_of(const clt_row *row) {
-  return for_few_queries(row) ? 400 : 141;
+  return clt_row_for_few_queries(row) ? 400 : 141;
 }
 
 /* The native row that serves what `row` serves. */

@@ -5,12 +5,7 @@
 #include "plan.h"
 
 clt_kernel clt_matmul_own(const clt_device *device) {
-  const bool forced =
-      device->context && device->context->settings.force_gpu_kernels;
-  return device->backend == CLATTN_OPENCL &&
-                 (device->type == CLATTN_DEVICE_GPU || forced)
-             ? CLT_K_MATMUL_TILE
-             : CLT_K_MATMUL;
+  return clt_tuned(device, CLT_TUNE_FAMILY) ? CLT_K_MATMUL_TILE : CLT_K_MATMUL;
 }
 
 size_t clt_tile_height(const clt_device *device, clt_kernel kernel, size_t rows,
@@ -46,23 +41,9 @@ static bool blas_takes(const clt_matmul_args *m) {
          m->c.s[3] == 1 && blas_matrix(&m->c, m->m, m->n) && !m->skip_zero;
 }
 
-/* What measurement says (bench/RESULTS.md): on CPU-type OpenCL devices CLBlast
- * is an order of magnitude behind the library's own kernel, so BLAS is for GPUs
- * and for whoever asks for it. */
-static bool prefer_blas(const clt_device *device) {
-  switch (device->context->dense) {
-    case CLATTN_DENSE_BLAS:
-      return true;
-    case CLATTN_DENSE_OWN:
-      return false;
-    default:
-      return device->type == CLATTN_DEVICE_GPU;
-  }
-}
-
 clattn_status clt_matmul_choose(clt_device *device, const clt_matmul_args *args,
                                 clt_kernel *kernel) {
-  if (prefer_blas(device) && blas_takes(args)) {
+  if (clt_tuned(device, CLT_TUNE_DENSE) && blas_takes(args)) {
     clattn_status status = clt_guard_kernel(device, CLT_K_MATMUL_BLAS);
     if (status == CLATTN_OK) {
       *kernel = CLT_K_MATMUL_BLAS;

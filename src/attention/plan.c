@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "../../cl/shape.h"
+
 void clattn_desc_init(clattn_desc *desc) {
   if (!desc) return;
   *desc = (clattn_desc){.struct_size = sizeof *desc,
@@ -49,13 +51,10 @@ static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
                     "attention weights are never formed by the fused path");
   const char *refusal = row->refuses ? row->refuses(desc) : NULL;
   if (refusal) return clt_fail(CLATTN_UNSUPPORTED, "%s", refusal);
-  clattn_device_info info;
-  device->ops->device_info(device->impl, &info);
-  const bool gpu = info.type == CLATTN_DEVICE_GPU ||
-                   device->context->settings.force_gpu_kernels;
-  if (row->for_gpu && info.backend == CLATTN_CPU)
+  if (row->for_gpu && device->backend == CLATTN_CPU)
     return clt_fail(CLATTN_UNSUPPORTED, "exists in OpenCL only");
-  if (row->for_gpu && !gpu)
+  if (row->for_gpu && device->type != CLATTN_DEVICE_GPU &&
+      !clt_tuned(device, CLT_TUNE_FAMILY))
     return clt_fail(CLATTN_UNSUPPORTED, "shaped for GPUs, slow on this device");
   for (int i = 0; i < row->n_kernels; i++) {
     size_t local_bytes, group_size;
@@ -86,6 +85,49 @@ static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
   return clt_guard_row(device, row);
 }
 
+/* Rows in the order that they are tried on this device: as the table has them,
+ * but where kernels for CPUs were found faster on a GPU, they come first among
+ * the fused rows, and among the others. */
+static void order_rows(const clt_device *device,
+                       const clt_row *order[CLT_MAX_ROWS]) {
+  const bool swap =
+      device->type == CLATTN_DEVICE_GPU && !clt_tuned(device, CLT_TUNE_FAMILY);
+  int n = 0;
+  for (int part = 0; part < 4; part++) /* fused or not, for GPUs or not */
+    for (int i = 0; i < clt_row_count; i++) {
+      const bool fused = clt_rows[i].path == CLATTN_FUSED;
+      if (fused == (part < 2) &&
+          clt_rows[i].for_gpu == ((part % 2 == 0) != swap))
+        order[n++] = &clt_rows[i];
+    }
+}
+
+/* The tile of the first row that is not for few queries only. */
+static void append_tile(text *info, const clattn_plan *plan) {
+  const clt_device *device = plan->device;
+  int i = 0;
+  while (i + 1 < plan->n_rows && clt_row_for_few_queries(plan->rows[i])) i++;
+  const clt_row *row = plan->rows[i];
+  const int bm = clt_tuned(device, CLT_TUNE_BLOCK);
+  const char *family = clt_tuning_why(device, CLT_TUNE_FAMILY);
+  const char *block = clt_tuning_why(device, CLT_TUNE_BLOCK);
+  const char *lanes = clt_tuning_why(device, CLT_TUNE_LANES);
+  if (row->for_gpu) {
+    append(info, "tile: up to %d queries x %d keys, work-groups (%s)\n",
+           TILE_R * TILE_MAX_HEIGHT, TILE_N, family);
+    return;
+  }
+  if (row->path == CLATTN_UNFUSED)
+    append(info, "tile: %d rows x %d columns",
+           MM_M_OF(device->ops->block_rows(device->impl, CLT_K_MATMUL)), MM_N);
+  else
+    append(info, "tile: %d queries x %d keys", bm, BN);
+  if (device->tuning.of[CLT_TUNE_BLOCK].n_options > 1 && block != lanes)
+    append(info, " (%s)", block);
+  append(info, ", %s (%s)\n", clt_tuning_name(&device->tuning, CLT_TUNE_LANES),
+         lanes);
+}
+
 clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
                            clattn_plan **out) {
   *out = NULL;
@@ -107,8 +149,10 @@ clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
 
   clattn_status status = CLATTN_OK;
   bool complete = false; /* a row that serves every length has been taken */
+  const clt_row *order[CLT_MAX_ROWS];
+  order_rows(device, order);
   for (int i = 0; i < clt_row_count; i++) {
-    const clt_row *row = &clt_rows[i];
+    const clt_row *row = order[i];
     if (complete) {
       append(&info, "not needed: %s: a row before it serves every length\n",
              row->name);
@@ -129,6 +173,7 @@ clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
   }
   /* Whoever names the blocked path gets it, for the lengths that fit. */
   if (complete || (desc->path == CLATTN_BLOCKED && plan->n_rows > 0)) {
+    append_tile(&info, plan);
     *out = plan;
     return CLATTN_OK;
   }

@@ -30,6 +30,10 @@ typedef struct clt_row {
   void (*build)(const clt_problem *problem, clt_work *work);
 } clt_row;
 
+static inline bool clt_row_for_few_queries(const clt_row *row) {
+  return row->path == CLATTN_FUSED && !row->any_length;
+}
+
 #define CLT_MAX_ROWS 8
 extern const clt_row clt_rows[];
 extern const int clt_row_count;

@@ -16,7 +16,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_devices, cli_run, cli_verify, cli_attend,
-    cli_bench;
+    cli_bench, cli_tune;
 
 /* ---- messages (common.c) ------------------------------------------------- */
 

@@ -125,7 +125,9 @@ bool cli_find_device(const clattn_context *context, const char *selector,
                      int *device) {
   static const char argument[] = "selector: "; /* the library's name for it */
   if (selector != NULL && strcmp(selector, "all") == 0) {
-    cli_error("--device: all is for `clattn verify` only; want one device");
+    cli_error(
+        "--device: all is for `clattn verify` and `clattn tune` only; want one "
+        "device");
     return false;
   }
   if (clattn_device_find(context, selector, device) == CLATTN_OK) return true;

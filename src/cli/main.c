@@ -6,7 +6,7 @@
 #include "cli.h"
 
 static const cli_command *const commands[] = {
-    &cli_devices, &cli_run, &cli_verify, &cli_attend, &cli_bench};
+    &cli_devices, &cli_run, &cli_verify, &cli_attend, &cli_bench, &cli_tune};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(FILE *stream) {

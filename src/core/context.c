@@ -158,11 +158,11 @@ static clattn_status context_new(const clattn_context_config *config,
   atomic_init(&context->refs, 1);
   atomic_init(&context->oneshot, NULL);
   context->dense = config->dense;
+  context->force_gpu_kernels = config->force_gpu_kernels;
   context->settings = (clt_settings){
       .kernel_dir = resolve_kernel_dir(config->kernel_dir),
       .cache_dir = resolve_cache_dir(config->cache_dir),
       .cpu_threads = threads,
-      .force_gpu_kernels = config->force_gpu_kernels,
       .log = config->log,
       .log_user = config->log_user,
   };
@@ -202,7 +202,8 @@ static void add_devices(clattn_context *context, int backend, int n,
     clattn_device_info info = {.struct_size = sizeof info};
     ops->device_info(impl, &info);
     if ((info.type == CLATTN_DEVICE_GPU) != gpus) continue;
-    context->devices[context->n_devices] = (clt_device){
+    clt_device *device = &context->devices[context->n_devices];
+    *device = (clt_device){
         .context = context,
         .ops = ops,
         .impl = impl,
@@ -210,6 +211,7 @@ static void add_devices(clattn_context *context, int backend, int n,
         .backend = info.backend,
         .type = info.type,
     };
+    clt_tuning_open(device);
     context->n_devices++;
   }
 }

@@ -64,6 +64,8 @@ typedef struct clt_device {
   int index;
   clattn_backend backend;
   clattn_device_type type;
+  clt_tuning tuning;
+  const char *record; /* what became of the stored record, static text */
 } clt_device;
 
 typedef struct clt_plan_cache clt_plan_cache; /* attention/oneshot.c */
@@ -73,6 +75,7 @@ struct clattn_context {
   atomic_int refs;
   clt_settings settings;
   clattn_dense dense;
+  bool force_gpu_kernels;
   struct {
     const clt_backend_ops *ops;
     void *state;
@@ -131,6 +134,39 @@ clattn_status clt_device_get(const clattn_context *context, int index,
 /* Buffer whose handle is owned by the library (caches, layers). */
 clattn_status clt_buffer_new(clt_device *device, size_t bytes,
                              clattn_buffer **buffer);
+
+/* ---- tuning (tuning.c) -------------------------------------------------------- */
+
+enum { CLT_IDENTITY_BYTES = 1024, CLT_PATH_BYTES = 4096 };
+
+static inline int clt_tuned(const clt_device *device, clt_tune_id id) {
+  return device->tuning.of[id].value;
+}
+/* Defaults, then the caller's choices: what is there without a record. */
+void clt_tuning_base(const clt_device *device, clt_tuning *tuning);
+/* Fills in device->tuning, by the record as well, and tells the backend. */
+void clt_tuning_open(clt_device *device);
+/* Sets a choice; false: the device has no such option. */
+bool clt_tuning_set(clt_tuning *tuning, clt_tune_id id, int value,
+                    clt_origin origin);
+/* The name of the value in use; where it comes from. Static text. */
+const char *clt_tuning_name(const clt_tuning *tuning, clt_tune_id id);
+const char *clt_tuning_why(const clt_device *device, clt_tune_id id);
+/* What makes a device the same device in another context, as lines of text. */
+void clt_device_identity(const clt_device *device,
+                         char text[CLT_IDENTITY_BYTES]);
+/* Where the device's record lies. UNSUPPORTED: the cache is off. */
+clattn_status clt_tuning_path(const clt_device *device,
+                              char path[CLT_PATH_BYTES]);
+/* Writes the choices that were measured. */
+clattn_status clt_tuning_save(const clt_device *device,
+                              const clt_tuning *tuning);
+
+/* ---- files (file.c) ------------------------------------------------------------ */
+
+/* Written beside its place and renamed: readers see a whole file or none, and
+ * of several writers the last one wins. Makes directories (0700). errno. */
+bool clt_file_replace(const char *path, const void *data, size_t bytes);
 
 /* ---- views (tensor.c) ------------------------------------------------------------ */
 

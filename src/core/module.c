@@ -24,6 +24,7 @@ const clt_host clt_host_services = {
     .fail = clt_fail,
     .alloc = clt_alloc,
     .free = clt_free,
+    .replace_file = clt_file_replace,
     .allow = clt_fault_allow,
     .kernels = clt_kernels,
 };

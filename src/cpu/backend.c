@@ -22,7 +22,10 @@ enum { ALIGN = 64 };
 
 typedef struct cpu {
   const clt_host *host;
-  const clt_cpu_kernels *kernels;
+  const clt_cpu_kernels *kernels; /* in use */
+  const clt_cpu_kernels *sets[CLT_CPU_SETS];
+  int n_sets;
+  const clt_cpu_kernels *named; /* by the environment; may be NULL */
   clt_pool *pool;
   uint64_t memory_bytes; /* of the machine; 0 unknown */
   /* Kept, because a hypervisor takes long to answer cpuid. */
@@ -110,6 +113,12 @@ static void name_processor(clattn_device_info *info) {
 static void name_processor(clattn_device_info *info) { (void)info; }
 #endif
 
+static void use_set(cpu *self, const clt_cpu_kernels *kernels) {
+  self->kernels = kernels;
+  snprintf(self->info.version, sizeof self->info.version, "%s", kernels->isa);
+  self->info.vector_width = (uint32_t)kernels->lanes;
+}
+
 static void describe(const cpu *self, clattn_device_info *info) {
   struct utsname system;
   bool known = uname(&system) == 0;
@@ -122,12 +131,10 @@ static void describe(const cpu *self, clattn_device_info *info) {
   snprintf(info->platform, sizeof info->platform, "native");
   snprintf(info->driver, sizeof info->driver, "clattn %d.%d.%d",
            CLATTN_VERSION_MAJOR, CLATTN_VERSION_MINOR, CLATTN_VERSION_PATCH);
-  snprintf(info->version, sizeof info->version, "%s", self->kernels->isa);
   info->memory_bytes = info->max_alloc_bytes = self->memory_bytes;
   info->local_bytes = self->memory_bytes; /* ordinary memory, no limit */
   info->compute_units = (uint32_t)clt_pool_threads(self->pool);
   info->max_work_group = 1;
-  info->vector_width = (uint32_t)self->kernels->lanes;
   info->fp16 = false;
   info->out_of_order = false;
 }
@@ -139,18 +146,22 @@ static void cpu_device_info(void *device, clattn_device_info *info) {
 static clattn_status cpu_open(const clt_settings *settings, void **state,
                               int *n_devices) {
   const clt_host *host = atomic_load(&services);
-  const clt_cpu_kernels *kernels = clt_cpu_select();
-  if (!kernels) {
-    const char *named = getenv("CLATTN_CPU_ISA");
+  const clt_cpu_kernels *sets[CLT_CPU_SETS], *named = NULL;
+  const char *name;
+  const int n_sets = clt_cpu_sets(sets, &name);
+  for (int i = 0; name && i < n_sets; i++)
+    if (strcmp(name, sets[i]->isa) == 0) named = sets[i];
+  if (name && !named)
     return host->fail(CLATTN_INVALID_ARGUMENT,
                       "CLATTN_CPU_ISA: got \"%s\", want avx512, avx2 or base, "
                       "as far as this machine has it",
-                      named ? named : "");
-  }
+                      name);
   cpu *self = host->alloc(sizeof *self);
   if (!self) return host->fail(CLATTN_OUT_OF_MEMORY, "no memory: CPU device");
   self->host = host;
-  self->kernels = kernels;
+  memcpy(self->sets, sets, sizeof sets);
+  self->n_sets = n_sets;
+  self->named = named;
   self->memory_bytes = machine_memory();
   self->pool = clt_pool_create(settings->cpu_threads, host);
   if (!self->pool) {
@@ -159,6 +170,7 @@ static clattn_status cpu_open(const clt_settings *settings, void **state,
   }
   self->info.struct_size = sizeof self->info;
   describe(self, &self->info);
+  use_set(self, named ? named : sets[0]);
   *state = self;
   *n_devices = 1;
   return CLATTN_OK;
@@ -298,10 +310,41 @@ static clattn_status cpu_limits(void *device, clt_kernel kernel,
   return CLATTN_OK;
 }
 
+/* The instruction sets differ by their vectors: the widest is the default. */
+static void cpu_tuning(void *device, clt_tuning *tuning) {
+  const cpu *self = device;
+  *tuning = (clt_tuning){{
+      [CLT_TUNE_FAMILY] = {0, .n_options = 1,
+                           .option = {{0, "kernels for CPUs"}}},
+      [CLT_TUNE_LANES] =
+          {.value = (self->named ? self->named : self->sets[0])->lanes,
+           .origin = self->named ? CLT_BY_CALLER : CLT_BY_DEFAULT,
+           .n_options = self->n_sets},
+      [CLT_TUNE_BLOCK] = {BM, .n_options = 1,
+                          .option = {{BM, "blocks of 64 queries"}}},
+      [CLT_TUNE_DENSE] = {0, .n_options = 2,
+                          .option = {{0, "own dense products"},
+                                     {1, "dense products by OpenBLAS"}}},
+  }};
+  for (int i = 0; i < self->n_sets; i++) {
+    tuning->of[CLT_TUNE_LANES].option[i].value = self->sets[i]->lanes;
+    tuning->of[CLT_TUNE_LANES].option[i].name = self->sets[i]->name;
+  }
+}
+
 static int cpu_block_rows(void *device, clt_kernel kernel) {
   (void)device, (void)kernel;
   return BM;
 }
+
+static void cpu_tune(void *device, const clt_tuning *tuning) {
+  cpu *self = device;
+  for (int i = 0; i < self->n_sets; i++)
+    if (self->sets[i]->lanes == tuning->of[CLT_TUNE_LANES].value)
+      use_set(self, self->sets[i]);
+}
+
+_Static_assert(BM == 64, "cpu_tuning names the blocks");
 
 /* This backend is what the others are measured against. */
 static clt_verdict cpu_verdict_get(void *device, clt_kernel kernel,
@@ -462,6 +505,8 @@ static const clt_backend_ops operations = {
     .event_native = cpu_event_native,
     .prepare = cpu_prepare,
     .limits = cpu_limits,
+    .tuning = cpu_tuning,
+    .tune = cpu_tune,
     .block_rows = cpu_block_rows,
     .verdict_get = cpu_verdict_get,
     .verdict_set = cpu_verdict_set,

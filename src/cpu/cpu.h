@@ -12,8 +12,9 @@ typedef void (*clt_cpu_kernel)(const void *args, void *const *buffers,
 /* The kernels compiled for one instruction set (kernels.c, once per set).
  * NULL: not in this set (GPU-shaped, or BLAS). */
 typedef struct clt_cpu_kernels {
-  const char *isa; /* "avx512", "avx2", "base" */
-  int lanes;       /* floats of a vector */
+  const char *isa;  /* "avx512", "avx2", "base" */
+  const char *name; /* "vectors of 16 (avx512)" */
+  int lanes;        /* floats of a vector, no two sets the same */
   clt_cpu_kernel run[CLT_KERNEL_COUNT];
 } clt_cpu_kernels;
 
@@ -23,8 +24,10 @@ extern const clt_cpu_kernels clt_cpu_kernels_avx2;
 #endif
 extern const clt_cpu_kernels clt_cpu_kernels_base;
 
-/* The best set this machine runs; $CLATTN_CPU_ISA names another one. */
-const clt_cpu_kernels *clt_cpu_select(void); /* select.c */
+/* The sets that this machine runs, widest first; how many. *named: what
+ * $CLATTN_CPU_ISA has, NULL for nothing. (select.c) */
+enum { CLT_CPU_SETS = 3 };
+int clt_cpu_sets(const clt_cpu_kernels *sets[CLT_CPU_SETS], const char **named);
 
 /* ---- threads (pool.c) ---- */
 typedef struct clt_pool clt_pool;

@@ -76,6 +76,7 @@ static void run_set_i32(PARAMS) {
 
 const clt_cpu_kernels CLT_CAT(clt_cpu_kernels_, CLT_ISA) = {
     .isa = TEXT(CLT_ISA),
+    .name = "vectors of " TEXT(LANES) ", " TEXT(CLT_ISA),
     .lanes = LANES,
     .run = {[CLT_K_ATTN_FUSED] = run_attn_fused,
             [CLT_K_ATTN_BLOCKED] = run_attn_blocked,

@@ -209,16 +209,6 @@ bool ocl_cache_load(ocl_device *device, ocl_program *program, const char *file,
 
 /* ---- writing ------------------------------------------------------------- */
 
-/* mkdir -p of the path's directory. */
-static void make_directories(char *path) {
-  for (char *slash = strchr(path + 1, '/'); slash;
-       slash = strchr(slash + 1, '/')) {
-    *slash = '\0';
-    mkdir(path, 0700); /* the open that follows tells of failures */
-    *slash = '/';
-  }
-}
-
 /* A block of `before` bytes of room and the binary after it. A context of the
  * caller may have more devices: theirs are skipped. NULL: there is none. */
 static unsigned char *get_binary(const ocl_device *device, cl_program id,
@@ -257,46 +247,6 @@ end:
   return block;
 }
 
-static bool write_all(int fd, const unsigned char *data, size_t bytes) {
-  while (bytes > 0) {
-    const ssize_t n = write(fd, data, bytes);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    data += n;
-    bytes -= (size_t)n;
-  }
-  return true;
-}
-
-/* Writes the file as a whole or not at all; false with errno. */
-static bool replace_file(char *path, size_t room, const void *data,
-                         size_t bytes) {
-  static atomic_uint counter; /* two contexts may write the same file */
-  char *temporary = ocl_host->alloc(room);
-  if (!temporary) {
-    errno = ENOMEM;
-    return false;
-  }
-  snprintf(temporary, room, "%s.%ld.%u", path, (long)getpid(),
-           atomic_fetch_add(&counter, 1));
-  const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-  int fd = open(temporary, flags, 0600);
-  if (fd < 0 && errno == ENOENT) {
-    make_directories(path);
-    fd = open(temporary, flags, 0600);
-  }
-  bool ok = fd >= 0 && write_all(fd, data, bytes);
-  if (fd >= 0) {
-    ok = close(fd) == 0 && ok;
-    ok = ok && rename(temporary, path) == 0;
-    const int error = errno;
-    if (!ok) unlink(temporary);
-    errno = error;
-  }
-  ocl_free(temporary);
-  return ok;
-}
-
 void ocl_cache_save(ocl_device *device, ocl_program *program,
                     const char *file) {
   size_t room, bytes = 0, n = 0;
@@ -326,7 +276,7 @@ void ocl_cache_save(ocl_device *device, ocl_program *program,
   memcpy(h.key, program->key, sizeof h.key);
   checksum(block + sizeof h, before - sizeof h + bytes, h.checksum);
   memcpy(block, &h, sizeof h);
-  if (replace_file(path, room, block, before + bytes))
+  if (ocl_host->replace_file(path, block, before + bytes))
     ocl_log(device->state, "opencl: saved %s %s.cl as %s",
             bytes > 0 ? "binary of" : "verdicts on", file, path);
   else

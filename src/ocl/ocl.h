@@ -151,6 +151,8 @@ clattn_status ocl_open_native(const clt_settings *settings, void *context,
 void ocl_close(void *state);
 void *ocl_device_at(void *state, int i);
 void ocl_device_info(void *device, clattn_device_info *info);
+void ocl_tuning(void *device, clt_tuning *tuning);
+void ocl_tune(void *device, const clt_tuning *tuning);
 /* The device's context, made at the first call. Thread-safe. */
 clattn_status ocl_context(ocl_device *device, cl_context *context);
 void ocl_log(const ocl_state *state, const char *format, ...)

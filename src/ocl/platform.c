@@ -116,14 +116,6 @@ static cl_int describe(ocl_device *device, const char **why_not) {
    * unless it was switched off. */
   const char *own = getenv("POCL_KERNEL_CACHE");
   device->driver_caches = device->pocl && !(own && strcmp(own, "0") == 0);
-  device->lanes = info->type != CLATTN_DEVICE_CPU ? 4
-                  : width >= 16                   ? 16
-                  : width >= 8                    ? 8
-                                                  : 4;
-  device->block_rows = local < 128 * 1024 ? 16 : 64;
-  /* CLT_MATMUL_LOCAL of 64 is 448 KiB; Intel's driver for CPUs offers 256, and
-   * PoCL what a core's cache holds. */
-  device->matmul_rows = local < 448 * 1024 ? 16 : 64;
 
   int major = 0, minor = 0; /* "OpenCL 1.2 ..." */
   if (sscanf(info->version, "OpenCL %d.%d", &major, &minor) != 2 ||
@@ -331,6 +323,48 @@ void *ocl_device_at(void *state, int i) {
 
 void ocl_device_info(void *device, clattn_device_info *info) {
   *info = ((ocl_device *)device)->info;
+}
+
+/* Defaults by what was measured (bench/RESULTS.md): on CPU-type devices CLBlast
+ * is an order of magnitude behind the library's own kernel. */
+void ocl_tuning(void *handle, clt_tuning *tuning) {
+  const clattn_device_info *info = &((const ocl_device *)handle)->info;
+  const bool gpu = info->type == CLATTN_DEVICE_GPU;
+  const bool roomy = info->local_bytes >= 128 * 1024; /* see cl/shape.h */
+  *tuning = (clt_tuning){{
+      [CLT_TUNE_FAMILY] = {.value = gpu,
+                           .n_options = 2,
+                           .option = {{0, "kernels for CPUs"},
+                                      {1, "kernels for GPUs"}}},
+      [CLT_TUNE_LANES] = {.value = info->type != CLATTN_DEVICE_CPU ? 4
+                                   : info->vector_width >= 16      ? 16
+                                   : info->vector_width >= 8       ? 8
+                                                                   : 4,
+                          .n_options = 3,
+                          .option = {{16, "vectors of 16"},
+                                     {8, "vectors of 8"},
+                                     {4, "vectors of 4"}}},
+      /* Where blocks of 64 do not fit, they are no option: a plan must not fail
+       * for what was tuned. */
+      [CLT_TUNE_BLOCK] = {.value = roomy ? 64 : 16,
+                          .n_options = roomy ? 2 : 1,
+                          .option = {{16, "blocks of 16 queries"},
+                                     {64, "blocks of 64 queries"}}},
+      [CLT_TUNE_DENSE] = {.value = gpu,
+                          .n_options = 2,
+                          .option = {{0, "own dense products"},
+                                     {1, "dense products by CLBlast"}}},
+  }};
+}
+
+void ocl_tune(void *handle, const clt_tuning *tuning) {
+  ocl_device *device = handle;
+  device->lanes = tuning->of[CLT_TUNE_LANES].value;
+  device->block_rows = tuning->of[CLT_TUNE_BLOCK].value;
+  /* CLT_MATMUL_LOCAL of 64 is 448 KiB; Intel's driver for CPUs offers 256, and
+   * PoCL what a core's cache holds. */
+  device->matmul_rows =
+      device->info.local_bytes < 448 * 1024 ? 16 : device->block_rows;
 }
 
 clattn_status ocl_context(ocl_device *device, cl_context *context) {

@@ -37,7 +37,7 @@ expect 0 --help && says out Usage && silent err
 expect 0 -h && says out Usage
 expect 0 help && says out Usage
 expect 0 --version && says out '[0-9]\.[0-9]'
-for command in devices run verify attend bench; do
+for command in devices run verify attend bench tune; do
   expect 0 $command --help && says out "Usage: clattn $command" && silent err
   expect 0 help $command && says out "Usage: clattn $command"
   expect 2 $command --no-such-option && says err no-such-option && silent out
