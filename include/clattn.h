@@ -254,14 +254,15 @@ typedef void (*clattn_tune_callback)(void *user,
  * a block; dense products by our own kernel or by CLBlast (OpenBLAS). Each
  * candidate runs in a context of its own, is checked against double precision,
  * and is timed in turns with the others. One that takes 5% less time than the
- * default, for attention and product together, replaces it. Then the outcome is kept: a small file in the directory of
- * compiled kernels (clattn_context_config.cache_dir), for this device, driver and
- * version of the library. Contexts that are created after this use it. What the
- * caller of this context fixes is neither measured nor kept.
+ * default, for attention and product together, by medians and by best times,
+ * replaces it. Then the outcome is kept: a small file in the directory of compiled
+ * kernels (clattn_context_config.cache_dir), for this device, driver and version
+ * of the library. Contexts that are created after this use it. What the caller of
+ * this context fixes is neither measured nor kept, and what could not be told,
+ * because others used the machine, is not kept.
  *   callback  told of every step; may be NULL. user is passed on.
  * It takes a few seconds natively; on OpenCL devices up to a minute at the
- * first time, nearly all of it compiling. Where times vary too much to tell,
- * because others use the machine, the default stays.
+ * first time, nearly all of it compiling.
  * Any thread, any time; two that tune at once disturb each other's times.
  * UNSUPPORTED: the cache is off, or no candidate runs. IO_ERROR: the outcome
  * could not be written; the message names the file. */
@@ -347,7 +348,8 @@ typedef enum clattn_path {
   CLATTN_UNFUSED = 2, /* matmul, softmax, matmul; quadratic memory; weights  */
   CLATTN_BLOCKED = 3  /* fused, but all scores of 64 queries are held at a
                        * time: weights (probabilities; averages in F32). For
-                       * CPUs; a few thousand keys, else UNSUPPORTED          */
+                       * CPUs, and for as many keys as fit: natively 16,000,
+                       * 3,000 in 1 MiB of local memory; else UNSUPPORTED     */
 } clattn_path;
 
 enum { /* outputs besides O */

@@ -128,6 +128,18 @@ static void append_tile(text *info, const clattn_plan *plan) {
          lanes);
 }
 
+/* Adds the row's refusal (the thread's message) to what an error will say. */
+static void add_reason(char *why, size_t room, char *last, size_t last_room,
+                       const clattn_desc *desc, const clt_row *row) {
+  if (desc->path != CLATTN_AUTO && desc->path != row->path) return;
+  const char *message = clattn_error_message();
+  if (strncmp(last, message, last_room - 1) == 0) return;
+  snprintf(last, last_room, "%s", message);
+  const size_t used = strlen(why);
+  snprintf(why + used, room - used, "%s%s: %s", used ? "; " : ": ", row->name,
+           message);
+}
+
 clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
                            clattn_plan **out) {
   *out = NULL;
@@ -149,6 +161,8 @@ clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
 
   clattn_status status = CLATTN_OK;
   bool complete = false; /* a row that serves every length has been taken */
+  /* Of the rows that were asked for, each reason once in a row. */
+  char why[1024] = "", last[256] = "";
   const clt_row *order[CLT_MAX_ROWS];
   order_rows(device, order);
   for (int i = 0; i < clt_row_count; i++) {
@@ -165,6 +179,7 @@ clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
       append(&info, "used: %s\n", row->name);
     } else if (status == CLATTN_UNSUPPORTED || status == CLATTN_BUILD_FAILED) {
       append(&info, "refused: %s: %s\n", row->name, clattn_error_message());
+      add_reason(why, sizeof why, last, sizeof last, desc, row);
       clt_log(device->context, "plan: refused %s: %s", row->name,
               clattn_error_message());
     } else {
@@ -181,8 +196,8 @@ clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
       status == CLATTN_BUILD_FAILED)
     status = clt_fail(CLATTN_UNSUPPORTED,
                       "plan: no implementation serves this problem on this "
-                      "device:\n%s",
-                      info.at);
+                      "device%s",
+                      why);
   clt_free(info.at);
   clt_free(plan);
   return status;

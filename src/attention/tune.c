@@ -282,8 +282,10 @@ static clattn_status measure(candidate *c, int n) {
   return CLATTN_OK;
 }
 
-/* The candidate to take and why, -1 if none runs. The first is the default. */
-static int choose(const candidate *c, int n, char *reason, size_t room) {
+/* The candidate to take and why, -1 if none runs. The first is the default. Not
+ * told: times vary too much. */
+static int choose(const candidate *c, int n, char *reason, size_t room,
+                  bool *told) {
   int base = 0, running = 0;
   while (base < n && !c[base].measured) base++;
   if (base == n) return -1;
@@ -299,10 +301,12 @@ static int choose(const candidate *c, int n, char *reason, size_t room) {
   const bool busy =
       base == 0 && best > 0 && (uneven(&c[0]) || uneven(&c[best]));
   if (busy) best = 0;
+  *told = !busy;
   if (running == 1)
     snprintf(reason, room, "the only one that runs");
   else if (busy)
-    snprintf(reason, room, "the default; the machine is too busy to tell");
+    snprintf(reason, room,
+             "the default, not kept; the machine is too busy to tell");
   else if (best == 0)
     snprintf(reason, room, "the default; no other takes %.0f%% less time",
              100 * (1 - gain));
@@ -341,8 +345,9 @@ static clattn_status tune_choice(tuner *t, clt_tune_id id) {
   }
   /* To be out of memory says nothing about a candidate. */
   if (status != CLATTN_OUT_OF_MEMORY) status = measure(c, n);
+  bool told = false;
   const int best =
-      status == CLATTN_OK ? choose(c, n, reason, sizeof reason) : -1;
+      status == CLATTN_OK ? choose(c, n, reason, sizeof reason, &told) : -1;
   for (int i = 0; i < n && best >= 0; i++)
     if (c[i].measured)
       report(t, CLATTN_TUNE_MEASURED, c[i].name,
@@ -350,7 +355,7 @@ static clattn_status tune_choice(tuner *t, clt_tune_id id) {
              median(c[i].attention, c[i].n), median(c[i].product, c[i].n));
   if (best >= 0) {
     report(t, CLATTN_TUNE_CHOSEN, c[best].name, reason, 0, 0);
-    t->tuning = c[best].tuning;
+    if (told) t->tuning = c[best].tuning;
   } else if (status == CLATTN_OK) {
     status =
         clt_fail(CLATTN_UNSUPPORTED, "tuning: nothing runs here: %s", reason);

@@ -19,7 +19,7 @@ static const char help[] =
     "  -d, --device=NAME      cpu, gpu, opencl, a number or part of a name; "
     "may be\n"
     "                         given more than once\n"
-    "  -p, --path=PATH        auto (default), fused or unfused\n"
+    "  -p, --path=PATH        auto (default), fused, unfused or blocked\n"
     "  -w, --weights          return the attention weights as well\n"
     "  -r, --rivals=LIST      all (default), none, or of openblas,\n"
     "                         openblas-flash, clblast, with commas\n"
@@ -213,7 +213,7 @@ static bool run_shapes(const bench_target *target, bench_field *field,
   const int width = bench_name_width(shapes);
   size_t failed = 0;
   bool written = true;
-  bench_print_head(target, field, shapes, o->path);
+  bench_print_head(target, field, shapes, o->path, o->weights);
   bench_probe_create(target, &probe);
   cli_progress_begin(&progress, "shape");
   for (size_t i = 0; i < shapes->n && written; i++) {
@@ -253,7 +253,7 @@ static int run(const bench_options *o) {
   if (ok && o->json != NULL) {
     json = bench_json_create(o->json);
     if (json == NULL) cli_error("no memory");
-    ok = json != NULL;
+    ok = json != NULL && bench_json_writable(json);
   }
   if (ok) {
     const int n = o->n_devices > 0 ? o->n_devices : 1;

@@ -166,13 +166,16 @@ void bench_line_run(const bench_target *target, bench_field *field,
 /* ---- what is shown (bench_report.c, bench_json.c) ------------------------ */
 
 void bench_print_head(const bench_target *target, const bench_field *field,
-                      const bench_shapes *shapes, clattn_path path);
+                      const bench_shapes *shapes, clattn_path path,
+                      bool weights);
 void bench_print_line(const bench_field *field, const bench_line *line,
                       int name_width);
 int bench_name_width(const bench_shapes *shapes);
 
 typedef struct bench_json bench_json; /* the results so far */
 bench_json *bench_json_create(const char *path);
+/* Tries before anything is measured; prints why not. */
+bool bench_json_writable(const bench_json *json);
 void bench_json_destroy(bench_json *json);
 /* Adds a line's results and writes the file anew, beside the old one and then
  * in its place, so that a reader never sees half of it, and a run that is

@@ -48,26 +48,51 @@ static bool dump(const json_t *array, int fd) {
   return (fclose(stream) == 0) & ok;
 }
 
-static bool write_file(const bench_json *json) {
+/* Opens a file beside the one that is asked for; its name goes to temporary. */
+static int open_beside(const bench_json *json, char **temporary) {
   struct stat old;
+  *temporary = NULL;
   /* A rename would replace a device, a pipe or a link by a file of its name. */
   if (lstat(json->path, &old) == 0 && !S_ISREG(old.st_mode)) {
     cli_error("--json: %s: not a regular file", json->path);
-    return false;
+    return -1;
   }
   const size_t room = strlen(json->path) + 32;
-  char *temporary = malloc(room);
-  if (temporary == NULL) {
+  *temporary = malloc(room);
+  if (*temporary == NULL) {
     cli_error("no memory");
-    return false;
+    return -1;
   }
-  snprintf(temporary, room, "%s.%ld", json->path, (long)getpid());
-  errno = 0;
-  const int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  const bool ok =
-      fd >= 0 && dump(json->array, fd) && rename(temporary, json->path) == 0;
-  if (!ok) cli_error("--json: %s: %s", json->path, strerror(errno));
-  if (!ok && fd >= 0) unlink(temporary);
+  snprintf(*temporary, room, "%s.%ld", json->path, (long)getpid());
+  const int fd =
+      open(*temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd < 0) cli_error("--json: %s: %s", json->path, strerror(errno));
+  return fd;
+}
+
+bool bench_json_writable(const bench_json *json) {
+  char *temporary;
+  const int fd = open_beside(json, &temporary);
+  if (fd >= 0) {
+    close(fd);
+    unlink(temporary);
+  }
+  free(temporary);
+  return fd >= 0;
+}
+
+static bool write_file(const bench_json *json) {
+  char *temporary;
+  const int fd = open_beside(json, &temporary);
+  bool ok = fd >= 0;
+  if (ok) {
+    errno = 0;
+    ok = dump(json->array, fd) && rename(temporary, json->path) == 0;
+    if (!ok) {
+      cli_error("--json: %s: %s", json->path, strerror(errno));
+      unlink(temporary);
+    }
+  }
   free(temporary);
   return ok;
 }

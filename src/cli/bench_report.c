@@ -21,14 +21,16 @@ int bench_name_width(const bench_shapes *shapes) {
 }
 
 void bench_print_head(const bench_target *target, const bench_field *field,
-                      const bench_shapes *shapes, clattn_path path) {
+                      const bench_shapes *shapes, clattn_path path,
+                      bool weights) {
   const bool native = target->info.backend == CLATTN_CPU;
   printf("%s (%s)", target->label,
          native ? target->info.name : target->info.platform);
   if (target->on_host)
     printf(", %d thread%s, probes %s", target->threads,
            target->threads == 1 ? "" : "s", target->vector->isa);
-  printf(", path %s\n", cli_path_name(path));
+  printf(", path %s%s\n", cli_path_name(path),
+         weights ? ", weights returned" : "");
   for (int i = 1; i < field->n; i++)
     if (field->entry[i].state == NULL)
       printf("%s: not run: %s\n", field->entry[i].rival->name,

@@ -69,6 +69,7 @@ static void on_report(void *user, const clattn_tune_report *report) {
       printf("  %s: not tuned: %s\n", report->candidate, reason);
       break;
   }
+  fflush(stdout); /* as it comes, into pipes and files as well */
 }
 
 /* ---- devices ------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #endif
 #include <dlfcn.h>
 #include <limits.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,12 +81,28 @@ static void own_directory(char directory[PATH_MAX]) {
   memcpy(directory, path, strlen(path) + 1);
 }
 
+/* A program without a dynamic linker (-static) would get a second C library with
+ * the module, and crash. The first object of the list is the program. */
+static int look_for_linker(struct dl_phdr_info *info, size_t size,
+                           void *found) {
+  (void)size;
+  for (int i = 0; i < info->dlpi_phnum; i++)
+    if (info->dlpi_phdr[i].p_type == PT_INTERP) *(bool *)found = true;
+  return 1; /* enough */
+}
+
 const clt_backend_ops *clt_module_load(void **handle, char *reason, size_t n) {
   /* A set-user-id program must not load what its caller names. */
   const char *named = secure_getenv("CLATTN_OPENCL_MODULE");
   *handle = NULL;
   if (named && named[0] == '\0') {
     snprintf(reason, n, "switched off by an empty CLATTN_OPENCL_MODULE");
+    return NULL;
+  }
+  bool linker = false;
+  dl_iterate_phdr(look_for_linker, &linker);
+  if (!linker) {
+    snprintf(reason, n, "a statically linked program cannot load a module");
     return NULL;
   }
   if (named) return load(named, handle, reason, n);

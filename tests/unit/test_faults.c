@@ -164,7 +164,7 @@ static void inject(clattn_backend backend, const char *cache_dir) {
                    where);
 #endif
   }
-  cr_log_info("%d calls failed once: %d gave a status, %d were survived", n,
+  cr_log_info("%d injected failures: %d gave a status, %d were survived", n,
               failed, survived);
   cr_expect_gt(n, 10);
   /* A fault of the moment must not be remembered as a verdict. */
