@@ -52,10 +52,11 @@ static void fused_build(const clt_problem *problem, clt_work *work) {
 /* More would leave the caches of the core. */
 #define BLOCKED_BYTES ((size_t)4 << 20)
 
+/* With room for a mask whether there is one or not, so that the choice of the
+ * row, and with it the scratch that is asked for, hangs on lengths alone. */
 static size_t blocked_floats(const clt_device *device, const clt_attn_args *a,
                              int keys) {
-  return CLT_BLOCKED_LOCAL(block_rows(device), a->qk_dim, a->v_dim, masked(a),
-                           keys);
+  return CLT_BLOCKED_LOCAL(block_rows(device), a->qk_dim, a->v_dim, true, keys);
 }
 
 /* The least that any length needs. */
@@ -77,6 +78,9 @@ static bool blocked_wants(const clt_device *device, const clt_attn_args *a) {
 }
 
 static const char *blocked_refuses(const clattn_desc *desc) {
+  if (CLT_BLOCKED_LOCAL(BM, desc->qk_dim, desc->v_dim, true, 1) >
+      BLOCKED_BYTES / sizeof(float))
+    return "qk_dim and v_dim are too large: not even one key would fit";
   if (!(desc->outputs & CLATTN_OUT_WEIGHTS)) return NULL;
   if (desc->average_weights && desc->dtype != CLATTN_F32)
     return "averages weights in F32 only";

@@ -4,9 +4,12 @@
  * options are prepared, each in a context of its own, checked against double
  * precision, and timed in turns, so that what else happens on the machine meets
  * all of them. */
+#include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "plan.h"
 
@@ -395,13 +398,24 @@ static clattn_status tune(tuner *t) {
   return clt_tuning_save(t->device, &t->tuning);
 }
 
+/* Whether a file can be written beside the record. */
+static clattn_status try_to_write(const char *path) {
+  char beside[CLT_PATH_BYTES + 8];
+  snprintf(beside, sizeof beside, "%s.try", path);
+  if (!clt_file_replace(beside, "", 0))
+    return clt_fail(CLATTN_IO_ERROR, "%s: %s", path, strerror(errno));
+  unlink(beside);
+  return CLATTN_OK;
+}
+
 clattn_status clattn_device_tune(clattn_context *context, int device,
                                  clattn_tune_callback callback, void *user) {
   tuner t = {.callback = callback, .user = user};
   char path[CLT_PATH_BYTES];
   CLT_REQUIRE(context, "context: got NULL, want a context");
   CLT_TRY(clt_device_get(context, device, &t.device));
-  CLT_TRY(clt_tuning_path(t.device, path)); /* before the work, not after it */
+  CLT_TRY(clt_tuning_path(t.device, path));
+  CLT_TRY(try_to_write(path)); /* before the work, not after it */
   t.in = clt_alloc(IN_FLOATS * sizeof(float));
   t.out = clt_alloc(OUT_FLOATS * sizeof(float));
   const clattn_status status =

@@ -119,8 +119,13 @@ static bool read_stream(FILE *stream, const char *file, bench_shapes *shapes) {
   bool ok = true;
   place at = {file, 0};
   errno = 0;
-  while (ok && getline(&line, &room, stream) != -1) {
+  for (ssize_t n; ok && (n = getline(&line, &room, stream)) != -1;) {
     at.line++;
+    if (strlen(line) != (size_t)n) {
+      cli_error("%s:%d: a NUL byte: this is no text", file, at.line);
+      ok = false;
+      break;
+    }
     line[strcspn(line, "#")] = '\0';
     if (line[strspn(line, " \t\r\n")] == '\0') continue;
     bench_shape shape;

@@ -241,6 +241,8 @@ static bool desc_fault(int n, fault *f, clattn_desc *d) {
   BAD("path", d->path = (clattn_path)-1)
   FAULT(UNSUPPORTED, "weights", d->outputs = CLATTN_OUT_WEIGHTS,
         d->path = CLATTN_FUSED)
+  FAULT(UNSUPPORTED, "too large", d->outputs = CLATTN_OUT_WEIGHTS,
+        d->qk_dim = 1 << 20, d->path = CLATTN_BLOCKED)
   FAULT(UNSUPPORTED, "averages", d->outputs = CLATTN_OUT_WEIGHTS,
         d->average_weights = true, d->dtype = CLATTN_F16,
         d->path = CLATTN_BLOCKED)
