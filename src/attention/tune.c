@@ -403,7 +403,8 @@ static clattn_status try_to_write(const char *path) {
   char beside[CLT_PATH_BYTES + 8];
   snprintf(beside, sizeof beside, "%s.try", path);
   if (!clt_file_replace(beside, "", 0))
-    return clt_fail(CLATTN_IO_ERROR, "%s: %s", path, strerror(errno));
+    return clt_fail(errno == ENOMEM ? CLATTN_OUT_OF_MEMORY : CLATTN_IO_ERROR,
+                    "tuning: %s cannot be written: %s", path, strerror(errno));
   unlink(beside);
   return CLATTN_OK;
 }
