@@ -55,14 +55,14 @@ def styles(rows):
 
 
 def versions(rows):
-    return {who: row["version"] for (_, who), row in rows.items() if row["version"]}
+    return {who: row["version"] for (_, who), row in rows.items() if row.get("version")}
 
 
 def device(rows):
     """Below every picture: what it was measured on."""
     ours = [row for (_, who), row in rows.items() if who == OURS]
     threads = sorted({row["threads"] for row in ours})
-    clock = " (CPU time)" if any(row["clock"] == "cpu" for row in ours) else ""
+    clock = " (CPU time)" if any(row.get("clock") == "cpu" for row in ours) else ""
     return (f"clattn on {ours[0]['device']}, threads: "
             f"{', '.join(map(str, threads))}{clock}" if ours else "")
 
