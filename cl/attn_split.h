@@ -19,6 +19,8 @@
 #include "score.h"
 #include "shape.h"
 
+#define SPLIT_ROWS SPLIT_ROWS_OF(BM)
+
 /* Stores a row: O scaled and converted, and its log-sum-exp. */
 COLD void split_store(const clt_attn_args *A, GLOBAL float *out,
                       GLOBAL float *lse, LOCAL const float *o, int b, int h,
@@ -37,7 +39,6 @@ COLD void split_store(const clt_attn_args *A, GLOBAL float *out,
 /* Values are read in the order in which they lie: a few keys at a time, each key's
  * columns together, for as many vectors as registers hold accumulators (16 with
  * vectors of 16, else 8). */
-#define SPLIT_ROWS SPLIT_ROWS_OF(BM)
 #define PV_KEYS 4
 #define PV_AHEAD 32
 
