@@ -75,7 +75,7 @@ typedef struct clt_attn_args {
   clt_f32 scale2;   /* what Q is multiplied with: scale * unit            */
   clt_f32 softcap2; /* softcap * unit; 0: none                            */
   clt_f32 unit;     /* log2(e) / temperature                              */
-  clt_i32 reserved;
+  clt_f32 softcap2_inverse; /* 1 / softcap2, finite                       */
 } clt_attn_args;
 
 /* C[b,h,m,n] = alpha * sum_k A[b,h,m,k] B[b,h/b_group,n,k] + bias[n]

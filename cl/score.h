@@ -69,7 +69,7 @@ COLD int score_whole(const clt_attn_args *A, int kv_length, int p_first,
 
 /* c tanh(s / c) */
 INLINE vf score_softcap(const clt_attn_args *A, vf s) {
-  return tanh_v(s * (1.0f / A->softcap2)) * A->softcap2;
+  return tanh_v(s * A->softcap2_inverse) * A->softcap2;
 }
 
 /* s - slope |p - j|, slope in units of log 2 */

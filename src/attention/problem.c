@@ -1,5 +1,6 @@
 #include "problem.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -112,6 +113,8 @@ clattn_status clt_problem_from_desc(clt_problem *problem,
   a->unit = (float)unit;
   a->scale2 = (float)(scale * unit);
   a->softcap2 = (float)(desc->softcap * unit);
+  /* Of a subnormal one the inverse overflows, and 0 * inf must not arise. */
+  a->softcap2_inverse = a->softcap2 > 0 ? fminf(1 / a->softcap2, FLT_MAX) : 0;
   CLT_REQUIRE(isfinite(a->unit) && isfinite(a->scale2) &&
                   isfinite(a->softcap2) && a->unit > 0 &&
                   (a->softcap2 > 0) == (desc->softcap > 0),

@@ -475,6 +475,29 @@ Test(attention, one_plan_many_lengths) {
   th_shut();
 }
 
+/* A softcap so small that its inverse is no float caps all scores to nearly 0:
+ * rows become means. (OpenCL devices may take such a number for 0: no cap.) */
+Test(attention, subnormal_softcap) {
+  static const float q[8] = {0, 0, 0, 0, 1, -2, 3, 4},
+                     v[8] = {1, 2, 3, 4, 3, 2};
+  float out[8];
+  clattn_context *context;
+  clattn_context_config config;
+  clattn_desc desc;
+  clattn_context_config_init(&config);
+  config.backend = CLATTN_CPU;
+  TH_OK(clattn_context_create(&config, &context));
+  clattn_desc_init(&desc);
+  desc.q_heads = desc.kv_heads = 1;
+  desc.qk_dim = desc.v_dim = 4;
+  desc.softcap = 1e-39f;
+  TH_OK(clattn_attention_f32(context, &desc, 1, 2, 2, q, q, v, out));
+  for (int i = 0; i < 8; i++)
+    cr_expect_eq(out[i], (v[i % 4] + v[4 + i % 4]) / 2, "out[%d] is %g", i,
+                 (double)out[i]);
+  clattn_context_destroy(context);
+}
+
 /* The blocked path holds the scores of a block in local memory: it says what it
  * cannot hold, and AUTO has another path for that. */
 Test(attention, blocked_has_a_limit) {
