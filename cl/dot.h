@@ -31,16 +31,18 @@
         for (int r = 0; r < ROWS; r++) sum[r][i] = VSPLAT(0.0f);               \
       }                                                                        \
       int x = 0;                                                               \
-      if (dtype >= 0) NOUNROLL                                                 \
-      for (; x + LANES <= dim; x += LANES) {                                   \
-        vf z[T];                                                               \
-        UNROLL                                                                 \
-        for (int i = 0; i < T; i++) z[i] = load_v(w, from[i] + x, dtype);      \
-        UNROLL                                                                 \
-        for (int r = 0; r < ROWS; r++) {                                       \
-          vf y = VLOAD(a + r * lda + x);                                       \
+      if (dtype >= 0) {                                                        \
+        NOUNROLL                                                               \
+        for (; x + LANES <= dim; x += LANES) {                                 \
+          vf z[T];                                                             \
           UNROLL                                                               \
-          for (int i = 0; i < T; i++) sum[r][i] = VFMA(y, z[i], sum[r][i]);    \
+          for (int i = 0; i < T; i++) z[i] = load_v(w, from[i] + x, dtype);    \
+          UNROLL                                                               \
+          for (int r = 0; r < ROWS; r++) {                                     \
+            vf y = VLOAD(a + r * lda + x);                                     \
+            UNROLL                                                             \
+            for (int i = 0; i < T; i++) sum[r][i] = VFMA(y, z[i], sum[r][i]);  \
+          }                                                                    \
         }                                                                      \
       }                                                                        \
       for (; x < dim; x += LANES) {                                            \
@@ -126,8 +128,8 @@ DOT_LANES(dot_lanes_4, dot_products_4, 4)
 
 /* The same for any number of resident and of streamed rows; ldt is n or more,
  * rounded up to a multiple of LANES. Three resident rows and more are read, and
- * their sums written, by four. With several rows to work on, memory
- * would be idle if it were not asked ahead. */
+ * their sums written, by four. With several rows to work on, memory would be idle
+ * if it were not asked ahead. */
 INLINE void dot_rows(int rows, LOCAL const float *a, int lda,
                      GLOBAL const float *w, clt_i64 at, clt_i64 row_stride,
                      clt_i64 col_stride, int n, int dim, int dtype,
