@@ -1,31 +1,8 @@
 #!/bin/sh
 # bench.sh - clattn bench: results and their JSON, shapes and options that are
 # wrong. Says nothing about speed.
-set -u
-clattn=${CLATTN:-build/clattn}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
-failed=0
-
-# expect STATUS ARGUMENT... - runs bench; output in $work/out, $work/err.
-expect() {
-  want=$1
-  shift
-  "$clattn" bench "$@" >"$work/out" 2>"$work/err"
-  got=$?
-  [ "$got" -eq "$want" ] && return
-  echo "clattn bench $*: exit status $got, want $want"
-  cat "$work/out" "$work/err"
-  failed=1
-}
-
-# says FILE PATTERN - the last run's FILE (out, err) has a line like PATTERN.
-says() {
-  grep -q -e "$2" "$work/$1" && return
-  echo "no '$2' in what went to $1:"
-  cat "$work/$1"
-  failed=1
-}
+. "$(dirname "$0")/expect"
+subcommand=bench
 
 # counts N PATTERN - N lines of the JSON are like PATTERN.
 counts() {

@@ -1,32 +1,9 @@
 #!/bin/sh
 # tune.sh - clattn tune: measures, keeps, shows, forgets; what it says of damage.
-set -u
-clattn=${CLATTN:-build/clattn}
-work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/expect"
+subcommand=tune
 export CLATTN_CACHE_DIR="$work/cache"
 unset CLATTN_CPU_ISA CLATTN_DEVICE
-failed=0
-
-# expect STATUS ARGUMENT... - runs clattn tune; output in $work/out, $work/err.
-expect() {
-  want=$1
-  shift
-  "$clattn" tune "$@" >"$work/out" 2>"$work/err"
-  got=$?
-  [ "$got" -eq "$want" ] && return
-  echo "clattn tune $*: exit status $got, want $want"
-  cat "$work/out" "$work/err"
-  failed=1
-}
-
-# says FILE PATTERN - the last run's FILE (out, err) has a line like PATTERN.
-says() {
-  grep -q -e "$2" "$work/$1" && return
-  echo "no '$2' in what went to $1:"
-  cat "$work/$1"
-  failed=1
-}
 
 expect 2 --show --reset && says err 'one of --show and --reset'
 expect 2 argument && says err 'no argument'

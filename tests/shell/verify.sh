@@ -13,7 +13,7 @@ fi
 
 status=0
 for folder in onnx clattn; do
-  for path in auto fused unfused; do
+  for path in auto fused unfused blocked; do
     out=$("$clattn" verify --quiet --device "$device" --path "$path" \
       "$CLATTN_DATA/conformance/$folder" 2>&1) || status=1
     last=$(printf '%s\n' "$out" | tail -n 1)
