@@ -56,22 +56,22 @@ KIT_LIBS := $(or $(shell $(PKG_CONFIG) --libs $(KIT_PKGS) 2>/dev/null), \
 HAVE_KIT := $(call probe,jansson.h,$(KIT_CFLAGS) $(KIT_LIBS))
 
 # Sources that use what is not there are left out.
-absent := $(if $(HAVE_OPENCL),,clattn_cl\.h|CL/) $(if $(HAVE_KIT),,clattn_kit\.h)
+absent := $(if $(HAVE_OPENCL),,clattn_cl\.h|CL/) $(if $(HAVE_KIT),,clattn_(kit|gpt)\.h)
 absent := $(subst $(space),|,$(strip $(absent)))
 users = $(if $(absent),$(if $(1),$(shell grep -lE 'include .($(absent))' $(1))))
 buildable = $(filter-out $(call users,$(1)),$(1))
 
-CORE_SRC := $(wildcard src/core/*.c src/attention/*.c \
+CORE_SRC := $(wildcard src/core/*.c src/attention/*.c src/nn/*.c \
               $(filter-out src/cpu/kernels.c,$(wildcard src/cpu/*.c)))
 OCL_SRC := $(wildcard src/ocl/*.c)
 KIT_SRC := $(if $(HAVE_KIT),$(wildcard src/kit/*.c))
 CLI_SRC := $(if $(HAVE_KIT),$(filter-out src/cli/bench_vector.c, \
              $(wildcard src/cli/*.c)))
 EXAMPLES := $(call buildable,$(wildcard examples/*.c))
-BENCHES := $(call buildable,$(filter-out bench/shim.c,$(wildcard bench/*.c)))
+BENCHES := $(call buildable,$(filter-out bench/shim%,$(wildcard bench/*.c)))
 CL_SRC := $(wildcard cl/*.cl cl/*.h)
 SHAPES := $(wildcard bench/shapes/*.txt)
-HEADERS := $(filter-out $(if $(HAVE_KIT),,%_kit.h),$(wildcard include/*.h))
+HEADERS := $(filter-out $(if $(HAVE_KIT),,%_kit.h %_gpt.h),$(wildcard include/*.h))
 SHELL_TESTS := $(if $(HAVE_KIT),$(wildcard tests/shell/*.sh))
 TEST_PROGRAMS := $(call buildable,$(wildcard tests/programs/*.c))
 
@@ -96,6 +96,7 @@ UNIT := $(if $(UNIT_SRC),$(BUILD)/tests/unit)
 EXAMPLE_BINS := $(EXAMPLES:%.c=$(BUILD)/%)
 BENCH_BINS := $(BENCHES:%.c=$(BUILD)/%)
 BENCH_SHIM := $(BUILD)/bench/libclattn_bench.so
+SHIM_OBJ := $(call obj,$(call buildable,$(wildcard bench/shim*.c)))
 
 # ---- targets ------------------------------------------------------------------
 .DEFAULT_GOAL := all
@@ -123,7 +124,7 @@ deps: ## install what is missing (apt; elsewhere names the packages)
 
 demo: deps ## devices, then attention over a whole text
 	$(submake) all
-	$(BUILD)/clattn devices
+	$(BUILD)/clattn devices --brief
 	$(BUILD)/clattn attend data/the-verdict.txt
 
 test: deps ## build and run unit tests, shell tests and examples
@@ -274,8 +275,9 @@ $(BUILD)/tests/unit $(BUILD)/tests/plain $(PROGRAM_BINS) \
 	  $(if $(KIT_A),$(KIT_LIBS)) $(cl_lib) $(CORE_LIBS)
 
 # What bench/rivals.py loads.
-$(BENCH_SHIM): $(BUILD)/obj/bench/shim.o $(CORE_SO)
-	$(shared) $< -Wl,-rpath,'$$ORIGIN/..' -L$(BUILD) -lclattn -pthread
+$(BENCH_SHIM): $(SHIM_OBJ) $(KIT_SO) $(CORE_SO)
+	$(shared) $(SHIM_OBJ) -Wl,-rpath,'$$ORIGIN/..' -L$(BUILD) \
+	  $(if $(KIT_SO),-lclattn_kit) -lclattn -pthread
 
 $(EXAMPLE_BINS): $(BUILD)/%: $(BUILD)/obj/%.o $(KIT_SO) $(CORE_SO)
 	$(link) $(as_needed) $< -Wl,-rpath,'$$ORIGIN/..' -L$(BUILD) \

@@ -55,6 +55,10 @@ typedef struct clt_attn_args {
   clt_view1 slopes, sinks;   /* [Hq]                                         */
   clt_i64 part;    /* element offset of this kernel's fp32 scratch       */
   clt_i64 average; /* same, of the averaged weights [Sq,Skv]             */
+  /* Backward, same: rows' sums of dO O [B,Hq,Sq]; dQ [n_splits,B,Hq,Sq,D]; dK,
+   * dV [B,Hk,Skv,D or Dv padded to MAX_LANES]; unfused: dS like part. For GPUs
+   * n_splits is 1, nothing is padded, and -1 stands for what is not wanted.  */
+  clt_i64 delta, d_q, d_k, d_v, d_s;
   clt_i32 batch, q_heads, kv_heads,
       group; /* group = q_heads / kv_heads         */
   clt_i32 q_len, kv_len, qk_dim, v_dim;
@@ -76,7 +80,18 @@ typedef struct clt_attn_args {
   clt_f32 softcap2; /* softcap * unit; 0: none                            */
   clt_f32 unit;     /* log2(e) / temperature                              */
   clt_f32 softcap2_inverse; /* 1 / softcap2, finite                       */
+  clt_f32 drop_scale;       /* 1 / (1 - dropout)                          */
+  clt_i32 drop_below;  /* unsigned: weights with fewer bits drop; 0: none */
+  clt_i32 drop_key[2]; /* of seed and offset                              */
+  clt_i32 grad_dtype;  /* of dO                                           */
+  clt_i32 grad_add;    /* gradients of bias and sinks are added to        */
+  clt_i32 grad_of;     /* attn_backward_tile: what groups own, CLT_GRAD_*     */
+  clt_i32 reserved;
 } clt_attn_args;
+
+#define CLT_GRAD_Q 0
+#define CLT_GRAD_KV 1
+#define CLT_GRAD_BIAS 2
 
 /* C[b,h,m,n] = alpha * sum_k A[b,h,m,k] B[b,h/b_group,n,k] + bias[n]
  * Views are [batch, head, row, column] with row = m (A, C) or n (B). */
@@ -91,8 +106,27 @@ typedef struct clt_matmul_args {
       skip_zero; /* terms with A = 0 contribute nothing, even 0 * NaN       */
   clt_f32 alpha;
   clt_i32 panels; /* of MM_N columns a group works off (matmul.h)            */
-  clt_i32 reserved;
+  clt_i32 add;    /* C is added to                                           */
 } clt_matmul_args;
+
+/* to[n] = sum_bm from[b,m,n], or to[n] += that if `add`. */
+typedef struct clt_column_sums_args {
+  clt_view from;
+  clt_view1 to;
+  clt_i32 batch, rows, columns;
+  clt_i32 from_dtype, to_dtype, add;
+} clt_column_sums_args;
+
+/* to[b,h,r,x] = scale * sum_s from[s * step + ((b * heads + h) * rows + r) * ld
+ * + x], s < parts; to += that if `add`. */
+typedef struct clt_sum_parts_args {
+  clt_view to;
+  clt_i64 from, step;
+  clt_i32 batch, heads, rows, dim;
+  clt_i32 ld, parts, to_dtype, add;
+  clt_f32 scale;
+  clt_i32 reserved;
+} clt_sum_parts_args;
 
 /* out[b,h,s,:] = rotary(x[b,h,s,:]). cos, sin: s[0] batch, s[2] row, s[3] pair.
  * Row: ids[b,s] clamped to 0..n_rows-1, else position_start + s, else s. */
@@ -119,5 +153,42 @@ typedef struct clt_set_args {
   clt_i32 count, reserved;
   clt_i32 values[CLT_SET_MAX];
 } clt_set_args;
+
+/* For every kernel of nn.cl. Work is cut into units, one a group (CPUs) or a
+ * work-item (GPUs). Elements lie in rows of `dim`, row r at [batch, head, row] of
+ * extent; a unit takes `chunk` columns of `row_chunk` rows, `across` units side
+ * by side. chunk 0: every across-th column instead. */
+#define CLT_NN_BUFFERS 6
+typedef struct clt_nn_args {
+  clt_view
+      view[CLT_NN_BUFFERS]; /* of buffer i; which that is: at the kernel  */
+  clt_i64 units;
+  clt_i64 dim, rows, extent[3]; /* rows: the product of extent               */
+  clt_i64 chunk, row_chunk, across;
+  clt_i64 part;            /* element of scratch where partial sums begin    */
+  clt_i32 op;              /* CLT_NN_*                                       */
+  clt_i32 has;             /* bit i: buffer i is there                       */
+  clt_i32 id_dtype, n_ids; /* of ids and targets: 0 .. n_ids - 1             */
+  clt_i32 accumulate, reserved;
+  clt_f32 value, eps, max_norm; /* fill and scale; where named so in the API */
+  clt_f32 decay, rate, root;    /* AdamW: 1 - lr weight_decay; lr / (1 -     */
+  clt_f32 beta1, rest1;         /* beta1^step); 1 / (1 - beta2^step);        */
+  clt_f32 beta2, rest2;         /* rest = 1 - beta                           */
+} clt_nn_args;
+
+/* Elementwise. */
+#define CLT_NN_FILL 0
+#define CLT_NN_ADD 1
+#define CLT_NN_GELU 2
+#define CLT_NN_GELU_TANH 3
+#define CLT_NN_GELU_BACK 4
+#define CLT_NN_GELU_TANH_BACK 5
+/* What is folded: into fewer parts, a norm, a mean. */
+#define CLT_NN_PARTS 0
+#define CLT_NN_NORM 1
+#define CLT_NN_MEAN 2
+#define CLT_NN_PART 3 /* floats of a part */
+/* A target that is left out; equal to CLATTN_NN_IGNORE. */
+#define CLT_NN_IGNORE (-100)
 
 #endif /* CLT_ARGS_H */

@@ -72,6 +72,7 @@ INLINE void blocked_head(const clt_attn_args *A, GLOBAL const float *q,
     sum[i] = add;
   }
   fused_sums(A, &f, lse, m, sum, inverse);
+  if (drops(A)) fused_drop(A, b, h, f.i0, f.nv, lo, hi - lo, s);
 
   if (A->weights_dtype != 0) {
     const int average = A->average_weights;

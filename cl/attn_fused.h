@@ -176,11 +176,11 @@ COLD void fused_load_transposed(LOCAL float *to, GLOBAL const float *src,
 }
 
 /* Rules of a boundary block, on S^T [keys][BM]. Positions p0.., keys j0..; mx is
- * raised to the largest. */
+ * raised to the largest. Backward asks for the derivative of softcap in cap. */
 COLD void fused_rules(const clt_attn_args *A, LOCAL float *s,
-                      LOCAL const float *tile, int masked, int whole,
-                      int kv_length, int keys, int p0, int j0, float slope,
-                      int nv, vf *mx) {
+                      LOCAL const float *tile, LOCAL float *cap, int masked,
+                      int whole, int kv_length, int keys, int p0, int j0,
+                      float slope, int nv, vf *mx) {
   for (int v = 0; v < nv; v++) {
     const vi p = VSPLAT_I(p0 + v * LANES) + V_IOTA;
     vf m = mx[v];
@@ -188,7 +188,10 @@ COLD void fused_rules(const clt_attn_args *A, LOCAL float *s,
       const vi j = VSPLAT_I(j0 + t);
       LOCAL float *at = s + t * BM + v * LANES;
       vf x = VLOAD(at);
-      if (A->softcap2 > 0.0f) x = score_softcap(A, x);
+      if (A->softcap2 > 0.0f) {
+        x = score_softcap(A, x);
+        if (cap) VSTORE(score_softcap_slope(A, x), cap + t * BM + v * LANES);
+      }
       if (A->has_slopes) x = score_alibi(x, slope, p, j);
       if (masked) x = score_add(x, VLOAD(tile + t * BM + v * LANES));
       if (!whole) x = score_hide(x, score_sees(A, kv_length, p, j));
@@ -237,19 +240,15 @@ typedef struct fused_block {
   int kv_length, masked, padded; /* padded: v_dim, in whole D_STEPs      */
   float slope, sink;
   LOCAL float *qt, *ot, *kv, *tile;
+  LOCAL float *cap; /* NULL but in backward, with softcap                */
 } fused_block;
 
-/* Fills in *f and starts on its local memory. (It is not returned: of that, some
- * compilers make what Oclgrind cannot execute.) */
-INLINE void fused_begin(fused_block *f, const clt_attn_args *A,
-                        GLOBAL const float *q, GLOBAL const int *lengths,
-                        GLOBAL const int *starts, GLOBAL const float *slopes,
-                        GLOBAL const float *sinks, LOCAL float *local_memory,
-                        int gx, int h, int b) {
-  const int D = A->qk_dim, blocks = (A->q_len + BM - 1) / BM;
-  /* Late causal blocks are long: alternating from both ends keeps neighbours
-   * in the launch order about equally heavy in sum. */
-  const int qb = gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
+/* Fills in *f but for its local memory: block qb of the queries. (Structs are not
+ * returned: of that, some compilers make what Oclgrind cannot execute.) */
+INLINE void fused_place(fused_block *f, const clt_attn_args *A,
+                        GLOBAL const int *lengths, GLOBAL const int *starts,
+                        GLOBAL const float *slopes, GLOBAL const float *sinks,
+                        int qb, int h, int b) {
   f->h = h, f->b = b, f->g = h / A->group;
   f->i0 = qb * BM;
   f->rows = MIN_OF(BM, A->q_len - f->i0);
@@ -262,7 +261,20 @@ INLINE void fused_begin(fused_block *f, const clt_attn_args *A,
   f->sink = score_sink(A, sinks, h);
   f->masked = has_mask_bias(A);
   f->padded = CLT_PAD(A->v_dim, D_STEP);
+  f->cap = 0;
+}
 
+/* The same for group gx, and starts on its local memory. */
+INLINE void fused_begin(fused_block *f, const clt_attn_args *A,
+                        GLOBAL const float *q, GLOBAL const int *lengths,
+                        GLOBAL const int *starts, GLOBAL const float *slopes,
+                        GLOBAL const float *sinks, LOCAL float *local_memory,
+                        int gx, int h, int b) {
+  const int D = A->qk_dim, blocks = (A->q_len + BM - 1) / BM;
+  /* Late causal blocks are long: alternating from both ends keeps neighbours
+   * in the launch order about equally heavy in sum. */
+  const int qb = gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
+  fused_place(f, A, lengths, starts, slopes, sinks, qb, h, b);
   f->qt = local_memory;                        /* [D][BM]             */
   f->ot = f->qt + D * BM;                      /* [padded][BM]        */
   f->kv = f->ot + f->padded * BM;              /* [BN][D or padded]   */
@@ -280,17 +292,17 @@ INLINE LOCAL float *fused_end_of(const fused_block *f) {
 }
 
 /* s[t][q] = the finished scores of keys j0 .. j0 + keys - 1; mx = the larger of m
- * and the largest of them. */
-INLINE void fused_scores(const clt_attn_args *A, const fused_block *f,
-                         GLOBAL const float *k, GLOBAL const clt_u8 *mask,
-                         GLOBAL const clt_u8 *key_mask,
-                         GLOBAL const float *bias, int j0, int keys, int whole,
-                         LOCAL float *s, const vf *m, vf *mx) {
+ * and the largest of them. Returns whether any of the keys holds NaN or Inf. */
+INLINE int fused_scores(const clt_attn_args *A, const fused_block *f,
+                        GLOBAL const float *k, GLOBAL const clt_u8 *mask,
+                        GLOBAL const clt_u8 *key_mask, GLOBAL const float *bias,
+                        int j0, int keys, int whole, LOCAL float *s,
+                        const vf *m, vf *mx) {
   const int D = A->qk_dim;
-  copy_block(f->kv, D, k,
-             A->k.offset + f->b * A->k.s[0] + f->g * A->k.s[1] + j0 * A->k.s[2],
-             A->k.s[2], A->k.s[3], keys, D, CLT_PAD(keys, KEY_STEP), D,
-             A->dtype);
+  const int bad = copy_block(
+      f->kv, D, k,
+      A->k.offset + f->b * A->k.s[0] + f->g * A->k.s[1] + j0 * A->k.s[2],
+      A->k.s[2], A->k.s[3], keys, D, CLT_PAD(keys, KEY_STEP), D, A->dtype);
   for (int i = 0; i < f->nv; i++) mx[i] = m[i];
   for (int t = 0; t < keys; t += KEY_STEP) {
     if (f->narrow)
@@ -311,8 +323,22 @@ INLINE void fused_scores(const clt_attn_args *A, const fused_block *f,
     if (f->masked)
       fused_mask_tile(A, mask, key_mask, bias, f->tile, f->b, f->h, f->i0,
                       f->rows, j0, keys);
-    fused_rules(A, s, f->tile, f->masked, whole, f->kv_length, keys, f->p0, j0,
-                f->slope, f->nv, mx);
+    fused_rules(A, s, f->tile, f->cap, f->masked, whole, f->kv_length, keys,
+                f->p0, j0, f->slope, f->nv, mx);
+  }
+  return bad;
+}
+
+/* Dropout on the weights p[t][q] of keys j0 .. j0 + keys - 1. */
+COLD void fused_drop(const clt_attn_args *A, int b, int h, int i0, int nv,
+                     int j0, int keys, LOCAL float *p) {
+  for (int i = 0; i < nv; i++) {
+    vu row[2];
+    drop_rows(A, b, h, VSPLAT_I(i0 + i * LANES) + V_IOTA, row);
+    for (int t = 0; t < keys; t++) {
+      LOCAL float *at = p + t * BM + i * LANES;
+      VSTORE(VLOAD(at) * drop_factor(A, row, VSPLAT_I(j0 + t)), at);
+    }
   }
 }
 
@@ -433,6 +459,7 @@ INLINE void attn_fused_group(
       }
       sum[i] = VFMA(sum[i], alpha[i], add);
     }
+    if (drops(A)) fused_drop(A, b, h, f.i0, f.nv, j0, keys, s);
     fused_values(A, &f, v, j0, keys, whole, s, alpha);
   }
 

@@ -34,9 +34,8 @@
 
 __kernel void attn_fused_tile(ATTN_PARAMS) {
   const clt_attn_args *A = &args;
-  const int D = A->qk_dim, h = GY, b = GZ, g = h / A->group;
-  const int block = TILE_R * HEIGHT, ld = TILE_LD(HEIGHT),
-            ldn = TILE_N + TILE_PAD;
+  const int h = GY, b = GZ, g = h / A->group;
+  const int block = TILE_R * HEIGHT, ld = TILE_LD(HEIGHT);
   const int tx = ITEM_X, row0 = TILE_R * ITEM_Y; /* this work-item's rows */
 
   const int slices = (A->v_dim + FUSED_TILE_DV - 1) / FUSED_TILE_DV;
@@ -48,11 +47,10 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
   const int p0 = score_q_start(A, starts, b, kv_length) + i0;
   const float slope = score_slope(A, slopes, h);
   const int masked = has_mask_bias(A);
-  const clt_i64 q_at =
-      A->q.offset + b * A->q.s[0] + h * A->q.s[1] + i0 * A->q.s[2];
+  tile_rows queries;
+  tile_rows_of(&queries, q, &A->q, b, h, i0, 0, A->dtype);
 
   LOCAL float *stage = local_memory;          /* Q and K, or V             */
-  LOCAL float *kt = stage + TILE_K * ld;      /* [TILE_K][ldn]             */
   LOCAL float *ps = stage + FUSED_TILE_STAGE; /* [TILE_N][ld]              */
   LOCAL float *red = ps + TILE_N * ld;        /* [TILE_X][ld]              */
   volatile LOCAL int *bad = (volatile LOCAL int *)(red + TILE_X * ld);
@@ -79,33 +77,15 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
         score_whole(A, kv_length, p0, p0 + rows - 1, j0, j0 + keys - 1);
     const int ruled = masked || !whole || A->softcap2 > 0.0f || A->has_slopes;
 
+    tile_rows ks;
+    tile_rows_of(&ks, k, &A->k, b, g, j0, 0, A->dtype);
     float s[TILE_R][TILE_R];
-    UNROLL
-    for (int i = 0; i < TILE_R; i++) {
-      UNROLL
-      for (int j = 0; j < TILE_R; j++) s[i][j] = 0.0f;
-    }
-    const clt_i64 k_at =
-        A->k.offset + b * A->k.s[0] + g * A->k.s[1] + j0 * A->k.s[2];
-    for (int d = 0; d < D; d += TILE_K) {
-      SYNC;
-      tile_load(stage, ld, q, q_at + d * A->q.s[3], A->q.s[2], A->q.s[3], block,
-                rows, TILE_K, D - d, A->dtype, A->scale2);
-      tile_load(kt, ldn, k, k_at + d * A->k.s[3], A->k.s[2], A->k.s[3], TILE_N,
-                keys, TILE_K, D - d, A->dtype, 1.0f);
-      SYNC;
-      tile_multiply(s, stage + row0, ld, kt + tx, ldn, MIN_OF(TILE_K, D - d),
-                    0);
-    }
+    tile_clear(s);
+    tile_dots(s, stage, &queries, rows, A->scale2, &ks, keys, 1.0f, A->qk_dim);
 
     /* The rules are long: one copy of them, through local memory. */
     if (ruled) {
-      UNROLL
-      for (int i = 0; i < TILE_R; i++) {
-        UNROLL
-        for (int j = 0; j < TILE_R; j++)
-          ps[(tx + TILE_X * j) * ld + row0 + i] = s[i][j];
-      }
+      tile_put(ps, ld, s);
       for (int e = 0; e < TILE_R * TILE_R; e++) {
         const int t = tx + TILE_X * (e / TILE_R), r = row0 + e % TILE_R;
         const int i = MIN_OF(r, rows - 1); /* rows past the end: the last */
@@ -114,12 +94,7 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
               tile_score(A, ps[t * ld + r], masked, whole, mask, key_mask, bias,
                          slope, kv_length, b, h, i0 + i, p0 + i, j0 + t);
       }
-      UNROLL
-      for (int i = 0; i < TILE_R; i++) {
-        UNROLL
-        for (int j = 0; j < TILE_R; j++)
-          s[i][j] = ps[(tx + TILE_X * j) * ld + row0 + i];
-      }
+      tile_get(s, ps, ld);
     }
     if (keys < TILE_N) {
       UNROLL
@@ -142,6 +117,8 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
     float alpha[TILE_R];
     UNROLL
     for (int i = 0; i < TILE_R; i++) {
+      vu row[2];
+      drop_rows(A, b, h, i0 + row0 + i, row);
       float mx = m[i];
       for (int x = 0; x < TILE_X; x++) mx = VMAX(mx, red[x * ld + row0 + i]);
       const float top = finite_max(mx);
@@ -151,14 +128,13 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
       UNROLL
       for (int j = 0; j < TILE_R; j++) {
         const float p = exp2_v(s[i][j] - top);
-        ps[(tx + TILE_X * j) * ld + row0 + i] = p;
+        ps[(tx + TILE_X * j) * ld + row0 + i] =
+            drops(A) ? p * drop_factor(A, row, j0 + tx + TILE_X * j) : p;
         add += p;
       }
       sum[i] = VFMA(sum[i], alpha[i], add);
     }
 
-    const clt_i64 v_at = A->v.offset + b * A->v.s[0] + g * A->v.s[1] +
-                         j0 * A->v.s[2] + x0 * A->v.s[3];
     for (int c0 = 0; c0 < MIN_OF(Dv, FUSED_TILE_DV); c0 += TILE_N) {
       float c[TILE_R][TILE_R];
       UNROLL
@@ -167,21 +143,10 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
         for (int j = 0; j < TILE_R; j++)
           c[i][j] = alpha[i] * (c0 == 0 ? o[0][i][j] : o[1][i][j]);
       }
-      for (int t = 0; t < keys; t += FUSED_TILE_KEYS) {
-        const int n = MIN_OF(FUSED_TILE_KEYS, keys - t);
-        LOCAL const float *p = ps + t * ld + row0;
-        SYNC;
-        if (tile_load(stage, ldn, v, v_at + t * A->v.s[2] + c0 * A->v.s[3],
-                      A->v.s[3], A->v.s[2], TILE_N, Dv - c0, n, n, A->dtype,
-                      1.0f))
-          atomic_or(bad, 1);
-        SYNC;
-        /* Values that hold NaN or Inf may be hidden from some rows. */
-        if (*bad && (masked || !whole))
-          tile_multiply(c, p, ld, stage + tx, ldn, n, 1);
-        else
-          tile_multiply(c, p, ld, stage + tx, ldn, n, 0);
-      }
+      /* Values that hold NaN or Inf may be hidden from some rows. */
+      tile_rows vs;
+      tile_rows_of(&vs, v, &A->v, b, g, j0, x0 + c0, A->dtype);
+      tile_weigh(c, ps, ld, stage, bad, &vs, keys, Dv - c0, masked || !whole);
       UNROLL
       for (int i = 0; i < TILE_R; i++) UNROLL
       for (int j = 0; j < TILE_R; j++) {

@@ -78,9 +78,12 @@ INLINE void attn_softmax_group(
     }
     const float sum = vsum(add) + exp2_s(sink - top);
     const float scale = row_inverse(sum);
+    vu row[2];
+    drop_rows(A, b, h, VSPLAT_I(i), row);
     for (int t = 0; t < T; t += LANES) {
       const int n = MIN_OF(LANES, T - t);
       vf e = load_n(s, t, 1, n, CLT_F32) * scale;
+      if (drops(A)) e = e * drop_factor(A, row, VSPLAT_I(t) + V_IOTA);
       store_n(s, t, 1, n, CLT_F32, e);
       if (stage == STAGE_PROBABILITIES)
         store_n(weights, w_at + t * w_s, w_s, n, A->weights_dtype, e);

@@ -84,8 +84,11 @@ __kernel void attn_softmax_tile(ATTN_PARAMS) {
   }
   const float sum = softmax_reduce(local_memory, add, 0);
   const float scale = row_inverse(sum);
+  vu row[2];
+  drop_rows(A, b, h, i, row);
   for (int t = ITEM; t < T; t += ITEMS) {
-    const float e = s[t] * scale;
+    const float drop = drops(A) ? drop_factor(A, row, t) : 1.0f;
+    const float e = s[t] * scale * drop;
     s[t] = e;
     if (stage == STAGE_PROBABILITIES)
       store_s(weights, w_at + t * A->weights.s[3], A->weights_dtype, e);

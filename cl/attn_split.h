@@ -146,6 +146,16 @@ COLD void split_pv_guarded(int rows, LOCAL float *o, int ldo,
     }
 }
 
+/* Dropout on the weights p of keys j0 .. j0 + width - 1 of row i. */
+COLD void split_drop(const clt_attn_args *A, int b, int h, int i, int j0,
+                     int width, LOCAL float *p) {
+  vu row[2];
+  drop_rows(A, b, h, VSPLAT_I(i), row);
+  for (int t = 0; t < width; t += LANES)
+    VSTORE(VLOAD(p + t) * drop_factor(A, row, VSPLAT_I(j0 + t) + V_IOTA),
+           p + t);
+}
+
 INLINE void attn_split_group(
     const clt_attn_args *A, GLOBAL const float *q, GLOBAL const float *k,
     GLOBAL const float *v, GLOBAL float *out, GLOBAL float *lse,
@@ -238,6 +248,8 @@ INLINE void attn_split_group(
         add += e;
         zero |= e == 0.0f;
       }
+      if (drops(A))
+        split_drop(A, b, head[r], row[r], j0, width, s + r * SPLIT_KEYS);
       m[r] = new_m;
       sum[r] = sum[r] * alpha + vsum(add);
       if (alpha != 1.0f)

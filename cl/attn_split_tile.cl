@@ -221,6 +221,13 @@ __kernel void attn_split_tile(ATTN_PARAMS) {
     const float e0 = exp2_v(s[item] - top), e1 = exp2_v(s[item + items] - top);
     s[item] = e0;
     s[item + items] = e1;
+    if (drops(A)) {
+      vu drop[2];
+      drop_rows(A, b, h, i, drop);
+      s[item] *= drop_factor(A, drop, j0 + item / SPLIT_TILE_ROWS);
+      s[item + items] *=
+          drop_factor(A, drop, j0 + (item + items) / SPLIT_TILE_ROWS);
+    }
     m = mx;
     sum = VFMA(sum, scale, e0 + e1);
     if (item < SPLIT_TILE_ROWS) alpha[item] = scale;

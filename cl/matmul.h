@@ -1,6 +1,7 @@
 /* matmul.h - dense product for CPU-type devices: lanes are columns of C.
  *
  *     C[b,h,m,n] = alpha * sum_k A[b,h,m,k] B[b,h/b_group,n,k] + bias[n]
+ *                  (+ C[b,h,m,n] if A->add)
  *
  * Contract
  *   group   MM_M rows x A->panels panels of MM_N columns of C: gx = panels, gy =
@@ -96,6 +97,30 @@ COLD int matmul_panel(const clt_matmul_args *A, GLOBAL const float *b,
   return VANY(bad);
 }
 
+/* a[r][x] = rows x depth numbers of A whose columns lie side by side, as those
+ * of a transposed matrix do; other rows up to `padded` are 0. */
+COLD void matmul_turned(const clt_matmul_args *A, GLOBAL const float *a,
+                        clt_i64 at, int rows, int padded, int depth,
+                        LOCAL float *as) {
+  for (int r0 = 0; r0 < padded; r0 += LANES)
+    for (int x0 = 0; x0 < depth; x0 += LANES) {
+      const int n = MAX_OF(0, MIN_OF(LANES, rows - r0));
+      vf t[LANES];
+      for (int x = 0; x < LANES; x++) {
+        const clt_i64 from = at + r0 + (x0 + x) * A->a.s[3];
+        if (x0 + x >= depth || n == 0)
+          t[x] = VSPLAT(0.0f);
+        else if (n == LANES)
+          t[x] = load_v(a, from, A->a_dtype);
+        else
+          t[x] = load_n(a, from, 1, n, A->a_dtype);
+      }
+      transpose(t);
+      for (int r = 0; r < MIN_OF(LANES, padded - r0); r++)
+        VSTORE(t[r], as + (r0 + r) * MM_K + x0);
+    }
+}
+
 /* Few rows: each row of B is streamed once and dotted with all of them. */
 COLD void matmul_skinny(const clt_matmul_args *A, GLOBAL const float *a,
                         clt_i64 a_at, GLOBAL const float *b, clt_i64 b_at,
@@ -126,8 +151,11 @@ INLINE void matmul_tiles(const clt_matmul_args *A, GLOBAL const float *a,
   const int padded = CLT_PAD(rows, ROW_STEP);
   for (int x0 = 0; x0 < A->k; x0 += MM_K) {
     const int depth = MIN_OF(MM_K, A->k - x0);
-    copy_block(as, MM_K, a, a_at + x0 * A->a.s[3], A->a.s[2], A->a.s[3], rows,
-               depth, padded, depth, A->a_dtype);
+    if (A->a.s[2] == 1 && A->a.s[3] != 1)
+      matmul_turned(A, a, a_at + x0 * A->a.s[3], rows, padded, depth, as);
+    else
+      copy_block(as, MM_K, a, a_at + x0 * A->a.s[3], A->a.s[2], A->a.s[3], rows,
+                 depth, padded, depth, A->a_dtype);
     for (int n0 = 0; n0 < cols; n0 += MM_N) {
       const int width = MIN_OF(MM_N, cols - n0);
       LOCAL float *c = cs + n0 * MM_M;
@@ -178,9 +206,10 @@ INLINE void matmul_group(const clt_matmul_args *A, GLOBAL const float *a,
                           A->bias.s, w, A->bias_dtype)
                  : VSPLAT(0.0f);
     for (int r = 0; r < rows; r++) {
+      const clt_i64 at = c_at + r * A->c.s[2] + n * A->c.s[3];
       vf x = VFMA(VLOAD(from + r * MM_N), VSPLAT(A->alpha), add);
-      store_n(c, c_at + r * A->c.s[2] + n * A->c.s[3], A->c.s[3], w, A->c_dtype,
-              x);
+      if (A->add) x += load_n(c, at, A->c.s[3], w, A->c_dtype);
+      store_n(c, at, A->c.s[3], w, A->c_dtype, x);
     }
   }
 }

@@ -20,6 +20,7 @@
 #undef LANES
 #define LANES 1
 #include "attn_params.h"
+#include "sums.h"
 #include "tile.h"
 
 INLINE void matmul_tile_dots(const clt_matmul_args *A, GLOBAL const float *a,
@@ -53,8 +54,10 @@ INLINE void matmul_tile_dots(const clt_matmul_args *A, GLOBAL const float *a,
           A->bias_dtype
               ? load_s(bias, A->bias.offset + col * A->bias.s, A->bias_dtype)
               : 0.0f;
-      store_s(c, c_at + r * A->c.s[2] + col * A->c.s[3], A->c_dtype,
-              VFMA(x, A->alpha, add));
+      const clt_i64 at = c_at + r * A->c.s[2] + col * A->c.s[3];
+      x = VFMA(x, A->alpha, add);
+      if (A->add) x += load_s(c, at, A->c_dtype);
+      store_s(c, at, A->c_dtype, x);
     }
   }
 }
@@ -104,9 +107,12 @@ INLINE void matmul_tile_block(const clt_matmul_args *A, GLOBAL const float *a,
       UNROLL
       for (int i = 0; i < TILE_R; i++) {
         const int m = m0 + TILE_R * ITEM_Y + i;
-        if (m < A->m)
-          store_s(c, c_at + m * A->c.s[2] + n * A->c.s[3], A->c_dtype,
-                  VFMA(acc[i][j], A->alpha, add));
+        if (m < A->m) {
+          const clt_i64 at = c_at + m * A->c.s[2] + n * A->c.s[3];
+          float x = VFMA(acc[i][j], A->alpha, add);
+          if (A->add) x += load_s(c, at, A->c_dtype);
+          store_s(c, at, A->c_dtype, x);
+        }
       }
     }
   }
@@ -126,4 +132,11 @@ __kernel void matmul_tile(clt_matmul_args args, __global const float *a,
     matmul_tile_dots(A, a, a_at, b, b_at, c, c_at, bias, local_memory);
   else
     matmul_tile_block(A, a, a_at, b, b_at, c, c_at, bias, local_memory);
+}
+
+/* Columns side by side: a work-item each. */
+__kernel void column_sums_tile(clt_column_sums_args args,
+                               __global const float *from, __global float *to,
+                               __local float *local_memory) {
+  column_sums_columns(&args, from, to, (int)get_global_id(0));
 }

@@ -55,6 +55,17 @@ COLD void score_range(const clt_attn_args *A, int kv_length, int p_first,
   *hi = (int)MAX_OF(last + 1, (clt_i64)*lo);
 }
 
+/* The other way round: positions that may see any of the keys j_first..j_last,
+ * [*lo, *hi). */
+INLINE void score_positions(const clt_attn_args *A, int kv_length, int j_first,
+                            int j_last, clt_i64 *lo, clt_i64 *hi) {
+  *lo = -2 * (clt_i64)START_LIMIT, *hi = 2 * (clt_i64)START_LIMIT;
+  if (A->causal) *lo = j_first;
+  if (A->right != CLT_UNLIMITED) *lo = MAX_OF(*lo, (clt_i64)j_first - A->right);
+  if (A->left != CLT_UNLIMITED) *hi = (clt_i64)j_last + A->left + 1;
+  if (j_first >= kv_length) *hi = *lo; /* nobody */
+}
+
 /* Whether all positions p_first..p_last see all keys j_first..j_last. */
 COLD int score_whole(const clt_attn_args *A, int kv_length, int p_first,
                      int p_last, int j_first, int j_last) {
@@ -70,6 +81,12 @@ COLD int score_whole(const clt_attn_args *A, int kv_length, int p_first,
 /* c tanh(s / c) */
 INLINE vf score_softcap(const clt_attn_args *A, vf s) {
   return tanh_v(s * A->softcap2_inverse) * A->softcap2;
+}
+
+/* The derivative of c tanh(s / c) where its value is y. */
+INLINE vf score_softcap_slope(const clt_attn_args *A, vf y) {
+  const vf t = y * A->softcap2_inverse;
+  return 1.0f - t * t;
 }
 
 /* s - slope |p - j|, slope in units of log 2 */
@@ -140,6 +157,48 @@ INLINE vf score_add(vf s, vf bias) {
   return score_hide(s + bias, bias != MINUS_INF);
 }
 
+/* ---- dropout: which weights stay (clattn.h has the formula) -------------------------- */
+
+INLINE int drops(const clt_attn_args *A) { return A->drop_below != 0; }
+
+INLINE clt_u32 drop_mix_s(clt_u32 x) {
+  x ^= x >> 16;
+  x *= 0x7feb352du;
+  x ^= x >> 15;
+  x *= 0x846ca68bu;
+  return x ^ (x >> 16);
+}
+INLINE vu drop_mix(vu x) {
+  x ^= x >> 16;
+  x *= 0x7feb352du;
+  x ^= x >> 15;
+  x *= 0x846ca68bu;
+  return x ^ (x >> 16);
+}
+/* row[0], row[1]: what query rows i of head h contribute to their bits. */
+INLINE void drop_rows(const clt_attn_args *A, int b, int h, vi i, vu *row) {
+  const clt_u32 more = 0x9e3779b9u;
+  clt_u32 key[2];
+  for (int n = 0; n < 2; n++)
+    key[n] =
+        drop_mix_s(drop_mix_s((clt_u32)A->drop_key[n] + (clt_u32)b + more) +
+                   (clt_u32)h + more);
+  row[0] = drop_mix(AS_VU(i) + key[0]);
+  row[1] = drop_mix(AS_VU(i) ^ key[1]);
+}
+/* 1 / (1 - dropout) where the weights of keys j stay, else 0. */
+INLINE vf drop_factor(const clt_attn_args *A, const vu *row, vi j) {
+  vu x = AS_VU(j) + row[0];
+  x ^= x >> 16;
+  x *= 0x7feb352du;
+  x ^= x >> 15;
+  x ^= row[1];
+  x *= 0x846ca68bu;
+  x ^= x >> 16;
+  return VSELECT(x < (clt_u32)A->drop_below, VSPLAT(0.0f),
+                 VSPLAT(A->drop_scale));
+}
+
 /* ---- sinks and finished rows ------------------------------------------------------------- */
 
 /* The sink of head h in units of log 2 (it is not divided by temperature);
@@ -165,6 +224,18 @@ INLINE float row_inverse(float sum) { return sum == 0.0f ? 0.0f : 1.0f / sum; }
 /* Natural log-sum-exp from a maximum in units of log 2 and a sum. */
 INLINE float row_lse(float m, float sum) {
   return sum == 0.0f ? MINUS_INF : m * LN2 + LOG(sum);
+}
+
+/* A saved log-sum-exp as a subtrahend of scores; 0 for a row that saw nothing,
+ * whose scores are all -inf. */
+INLINE vf score_lse2_v(vf lse) {
+  const vf x = VMIN(VMAX(lse * LOG2E, VSPLAT(-FLT_MAX)), VSPLAT(FLT_MAX));
+  return VSELECT(lse == MINUS_INF, VSPLAT(0.0f), VSELECT(lse == lse, x, lse));
+}
+COLD float score_lse2(float lse) {
+  float t[LANES];
+  VSTORE(score_lse2_v(VSPLAT(lse)), t);
+  return t[0];
 }
 
 #endif /* CLT_SCORE_H */

@@ -28,6 +28,19 @@
   (CLT_FUSED_LOCAL(bm, d, dv, masked) +                                        \
    (size_t)(bm)*CLT_PAD((size_t)(keys), BN))
 
+/* Backward, a block of bm queries and as many keys: Q^T, dO^T, dQ^T, Q, dO, keys,
+ * values, P^T, dS^T, two vectors of bm; a mask tile if there is a mask or an
+ * additive mask; the slope of softcap if there is one; more: another bm x bm. */
+#define CLT_BACKWARD_LOCAL(bm, d, dv, masked, softcap, more)                   \
+  ((size_t)(bm) *                                                              \
+   ((size_t)(d) + (size_t)(dv) + 2 * CLT_PAD((size_t)(d), D_STEP) +            \
+    CLT_PAD((size_t)(d), MAX_LANES) + CLT_PAD((size_t)(dv), MAX_LANES) +       \
+    (size_t)(dv) + 2 +                                                         \
+    (size_t)(bm) *                                                             \
+        (2 + ((masked) ? 1 : 0) + ((softcap) ? 1 : 0) + ((more) ? 1 : 0))))
+/* Keys that a group of backward works off at least: see rows_backward.c. */
+#define BACKWARD_KEYS 256
+
 /* Split-KV: rows that share one pass over keys and values, and keys of a block. */
 #define SPLIT_ROWS_OF(bm) ((bm) >= 32 ? 32 : 8)
 #define SPLIT_KEYS 256
@@ -80,6 +93,14 @@
 #define CLT_FUSED_TILE_LOCAL(height)                                           \
   ((size_t)(FUSED_TILE_STAGE + (TILE_N + TILE_X) * TILE_LD(height) + 4))
 
+/* Backward: operands; P and dS [TILE_N][rows]; lse and delta of the queries; a
+ * flag. */
+#define CLT_BACKWARD_TILE_LOCAL(height)                                        \
+  ((size_t)(FUSED_TILE_STAGE + 2 * TILE_N * TILE_LD(height) + 2 * TILE_N + 4))
+/* Groups of TILE_X x this height: a line of them has a row, or all of them. */
+#define ROWS_TILE_HEIGHT TILE_MIN_HEIGHT
+#define CLT_ROWS_TILE_LOCAL ((size_t)ROWS_TILE_HEIGHT * (TILE_X + 1))
+
 /* Split-KV: SPLIT_TILE_ROWS rows against TILE_R * height keys at a time. */
 #define SPLIT_TILE_ROWS 8
 #define SPLIT_TILE_DV (TILE_R * TILE_N) /* columns of a slice of v_dim */
@@ -107,5 +128,10 @@
 
 /* Rows of a copy group. */
 #define COPY_ROWS 16
+
+/* nn.cl: columns whose sums a unit keeps in registers; a work-item keeps one. */
+#define NN_COLUMNS 32
+/* Work-items of a group of nn_tile.cl. */
+#define NN_TILE_ITEMS 64
 
 #endif /* CLT_SHAPE_H */

@@ -13,7 +13,8 @@
  *   |  4y+i  |     |    c[i][j]      |                * b[k][x + 16j]
  *   +--------+     +-----------------+
  *
- * Barriers stand in the kernels, not here. */
+ * tile_dots and tile_weigh are whole products and have barriers: all work-items
+ * must come to them. The other pieces have none. */
 #ifndef CLT_TILE_H
 #define CLT_TILE_H
 #include "score.h"
@@ -67,6 +68,96 @@ INLINE void tile_multiply(float c[TILE_R][TILE_R], LOCAL const float *a,
       for (int j = 0; j < TILE_R; j++)
         c[i][j] = guard && x[i] == 0.0f ? c[i][j] : VFMA(x[i], y[j], c[i][j]);
     }
+  }
+}
+
+/* Rows of numbers in global memory: element x of row r is at + r * row + x * col. */
+typedef struct tile_rows {
+  GLOBAL const float *base;
+  clt_i64 at, row, col;
+  int dtype;
+} tile_rows;
+
+/* Rows from i on of head h and batch b, columns from x on. (A struct is not
+ * returned: Oclgrind cannot run what clang makes of it.) */
+INLINE void tile_rows_of(tile_rows *t, GLOBAL const float *base,
+                         const clt_view *view, int b, int h, int i, int x,
+                         int dtype) {
+  t->base = base;
+  t->at = view->offset + b * view->s[0] + h * view->s[1] + i * view->s[2] +
+          x * view->s[3];
+  t->row = view->s[2], t->col = view->s[3];
+  t->dtype = dtype;
+}
+
+INLINE void tile_clear(float c[TILE_R][TILE_R]) {
+  UNROLL
+  for (int i = 0; i < TILE_R; i++) {
+    UNROLL
+    for (int j = 0; j < TILE_R; j++) c[i][j] = 0.0f;
+  }
+}
+
+/* To and from local memory, transposed as an operand lies: [TILE_N][ld]. A
+ * work-item meets its own numbers alone. */
+INLINE void tile_put(LOCAL float *to, int ld, float c[TILE_R][TILE_R]) {
+  UNROLL
+  for (int i = 0; i < TILE_R; i++) {
+    UNROLL
+    for (int j = 0; j < TILE_R; j++)
+      to[(ITEM_X + TILE_X * j) * ld + TILE_R * ITEM_Y + i] = c[i][j];
+  }
+}
+INLINE void tile_get(float c[TILE_R][TILE_R], LOCAL const float *from, int ld) {
+  UNROLL
+  for (int i = 0; i < TILE_R; i++) {
+    UNROLL
+    for (int j = 0; j < TILE_R; j++)
+      c[i][j] = from[(ITEM_X + TILE_X * j) * ld + TILE_R * ITEM_Y + i];
+  }
+}
+
+/* c += scale times the products of `rows` rows of a and `cols` rows of b, both
+ * of `depth` elements, staged TILE_K deep. The first barrier comes before
+ * anything is staged. */
+INLINE void tile_dots(float c[TILE_R][TILE_R], LOCAL float *stage,
+                      const tile_rows *a, int rows, float a_scale,
+                      const tile_rows *b, int cols, float b_scale, int depth) {
+  const int ld = TILE_LD(HEIGHT), ldn = TILE_N + TILE_PAD;
+  LOCAL float *bt = stage + TILE_K * ld; /* [TILE_K][ldn] */
+  for (int d = 0; d < depth; d += TILE_K) {
+    SYNC;
+    tile_load(stage, ld, a->base, a->at + d * a->col, a->row, a->col,
+              TILE_R * HEIGHT, rows, TILE_K, depth - d, a->dtype, a_scale);
+    tile_load(bt, ldn, b->base, b->at + d * b->col, b->row, b->col, TILE_N,
+              cols, TILE_K, depth - d, b->dtype, b_scale);
+    SYNC;
+    tile_multiply(c, stage + TILE_R * ITEM_Y, ld, bt + ITEM_X, ldn,
+                  MIN_OF(TILE_K, depth - d), 0);
+  }
+}
+
+/* c[i][j] += sum_t p[t][i] b[t][j], t < n: rows of b, weighted, and of their
+ * columns the first `cols`, FUSED_TILE_KEYS rows staged at a time. p [n][ld] from
+ * row 0; the first barrier makes what was written to it visible. *bad, in local
+ * memory, is set once NaN or Inf were met; guard: from then on terms with p = 0
+ * are left out, as rows may be hidden. */
+INLINE void tile_weigh(float c[TILE_R][TILE_R], LOCAL const float *p, int ld,
+                       LOCAL float *stage, volatile LOCAL int *bad,
+                       const tile_rows *b, int n, int cols, int guard) {
+  const int ldn = TILE_N + TILE_PAD;
+  for (int t = 0; t < n; t += FUSED_TILE_KEYS) {
+    const int m = MIN_OF(FUSED_TILE_KEYS, n - t);
+    LOCAL const float *w = p + t * ld + TILE_R * ITEM_Y;
+    SYNC;
+    if (tile_load(stage, ldn, b->base, b->at + t * b->row, b->col, b->row,
+                  TILE_N, cols, m, m, b->dtype, 1.0f))
+      atomic_or(bad, 1);
+    SYNC;
+    if (*bad && guard)
+      tile_multiply(c, w, ld, stage + ITEM_X, ldn, m, 1);
+    else
+      tile_multiply(c, w, ld, stage + ITEM_X, ldn, m, 0);
   }
 }
 

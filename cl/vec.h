@@ -115,6 +115,8 @@ CLT_ACCESS(__private)
     CLT_CAT(vload_half, HALF_LANES)(0, (GLOBAL const half *)(p))
 #  define MINUS_INF (-INFINITY)
 #  define LOG(x) log(x)
+#  define SQRT(x) sqrt(x)
+#  define VSQRT(x) sqrt(x)
 #  if LANES > 1 && defined(__clang__) && !defined(CLT_NO_PREFETCH)
 typedef size_t clt_address; /* address spaces of a CPU are one */
 #    define CLT_PREFETCH(address)                                              \
@@ -232,6 +234,8 @@ typedef uint8_t vu8_any
 #  define VSELECT(m, a, b) AS_VF((AS_VI(m) & AS_VI(a)) | (~AS_VI(m) & AS_VI(b)))
 #  define MINUS_INF (-INFINITY)
 #  define LOG(x) logf(x)
+#  define SQRT(x) sqrtf(x)
+#  define VSQRT(x) vsqrt_(x)
 INLINE float AS_FLOAT(uint32_t x) {
   float f;
   memcpy(&f, &x, 4);
@@ -267,6 +271,14 @@ INLINE int vany_(vi m) {
   return hit != 0;
 }
 #  define VANY(m) vany_(m)
+
+INLINE vf vsqrt_(vf a) { /* one instruction: no errno here */
+  float t[LANES];
+  VSTORE(a, t);
+  UNROLL
+  for (int i = 0; i < LANES; i++) t[i] = sqrtf(t[i]);
+  return VLOAD(t);
+}
 
 INLINE float vsum(vf a) {
 #  if defined(__AVX512F__) && LANES == 16

@@ -97,8 +97,9 @@ typedef enum clattn_status {
 /* The enumerator's name without prefix, "UNKNOWN" for other values. */
 CLATTN_API const char *clattn_status_name(clattn_status status);
 
-/* The calling thread's last failure, "" if none. Valid until this thread's
- * next failing call. Works even when no context could be created. */
+/* The calling thread's last failure, "" if none: to be asked when a call has
+ * failed, for one that succeeds may leave what it tried in vain. Valid until this
+ * thread's next call. Works even when no context could be created. */
 CLATTN_API const char *clattn_error_message(void);
 
 /* Sets the calling thread's message (printf format) and returns status: for
@@ -390,6 +391,8 @@ typedef struct clattn_desc {
   bool average_weights; /* mean over query heads: weights [B,1,Sq,Skv];
                               * of PROBABILITIES only                        */
   clattn_path path;     /* default AUTO; a named path never changes     */
+  bool backward;        /* the plan serves clattn_backward as well; needs
+                              * CLATTN_OUT_LSE. Default false                */
 } clattn_desc;
 
 CLATTN_API void clattn_desc_init(clattn_desc *desc);
@@ -436,6 +439,8 @@ typedef struct clattn_args {
   int64_t q_start;          /* within +-2^30; default CLATTN_AT_END           */
   clattn_tensor alibi_slopes; /* optional F32 [1,Hq,1,1]                     */
   clattn_tensor sinks; /* optional F32 [1,Hq,1,1]; -inf: no sink         */
+  float dropout; /* probability of dropping a weight, in [0,1); default 0   */
+  uint64_t dropout_seed, dropout_offset; /* see clattn_dropout_keeps        */
 } clattn_args;
 
 CLATTN_API void clattn_args_init(clattn_args *args);
@@ -453,6 +458,72 @@ CLATTN_API clattn_status clattn_execute(const clattn_plan *plan,
                                         clattn_buffer *scratch,
                                         clattn_event *const *wait,
                                         size_t n_wait, clattn_event **event);
+
+/* Dropout, as in PyTorch: after softmax a weight P is replaced by 0 or by
+ * P / (1 - dropout), without renormalising; lse is that of all keys, and weights
+ * (PROBABILITIES) are given as they were used. Which weights stay is a function
+ * of the coordinates alone, the same on every device and path and in backward:
+ *
+ *     bits >= floor(dropout * 2^32), with arithmetic modulo 2^32 and
+ *     mix(x):   x ^= x >> 16;  x *= 0x7feb352d;  x ^= x >> 15;
+ *               x *= 0x846ca68b;  x ^= x >> 16
+ *     key(a):   for each w of seed's lower and upper half, offset's lower and
+ *               upper half, b, h in turn:  a = mix(a + w + 0x9e3779b9)
+ *     bits:     x = j + mix(i + key(0));
+ *               x ^= x >> 16;  x *= 0x7feb352d;  x ^= x >> 15;
+ *               x ^= mix(i ^ key(0x85ebca6b));  x *= 0x846ca68b;  x ^= x >> 16
+ *
+ * (mix is lowbias32 of C. Wellons' "Prospecting for Hash Functions", 2018.) Take
+ * a new offset at every step, and another one for every layer. */
+
+/* Whether the weight of query row i and key j in batch b, query head h stays.
+ * Plain arithmetic on the host, for references and tests. */
+CLATTN_API bool clattn_dropout_keeps(float dropout, uint64_t seed,
+                                     uint64_t offset, int64_t b, int64_t h,
+                                     int64_t i, int64_t j);
+
+/* ---- Backward -----------------------------------------------------------------
+ * With L the loss, D[i] = sum_d dO[i,d] O[i,d] and P recomputed from the lse that
+ * forward saved (dropout: M is 0 or 1/(1-p), else 1):
+ *
+ *     dV[j]   = sum_i M P[i,j] dO[i]                 summed over the query heads
+ *     dP[i,j] = M dO[i] . V[j]                       that share a key head, as dK
+ *     dS[i,j] = P (dP[i,j] - D[i]) / temperature     = gradient of bias
+ *     dX[i,j] = dS * (1 - (softcapped / c)^2) * scale
+ *     dQ[i]   = sum_j dX[i,j] K[j]     dK[j] = sum_i dX[i,j] Q[i]
+ *     dsink   = - sum_i exp(sink - lse[i]) D[i]
+ *
+ * (Dao et al. 2022, "FlashAttention", appendix B.) What a row does not see gets
+ * and gives nothing, whatever it holds. Memory is linear in length on the fused
+ * path. The same bits at every run on a device, whatever the thread count. */
+
+/* Gradients are added to what their tensors hold instead of replacing it. */
+enum {
+  CLATTN_ADD_TO_INPUTS = 1, /* of what flows through: d_q, d_k, d_v, d_x, ... */
+  CLATTN_ADD_TO_WEIGHTS = 2 /* of parameters: d_bias, d_sinks, d_weight, ...  */
+};
+
+typedef struct clattn_grads {
+  size_t struct_size;  /* set by clattn_grads_init                            */
+  clattn_tensor d_out; /* input: like args->out, the desc's dtype or F32      */
+  /* Outputs, each optional: like q, k, v, bias and sinks, of any float type. A
+   * bias that repeats has the sum. */
+  clattn_tensor d_q, d_k, d_v, d_bias, d_sinks;
+  uint32_t accumulate; /* CLATTN_ADD_TO_*; default 0                          */
+} clattn_grads;
+
+CLATTN_API void clattn_grads_init(clattn_grads *grads);
+/* Enqueues the gradients of the attention that was executed with the same plan
+ * and args; args->out and args->lse are inputs now, args->weights is ignored.
+ * desc.backward must be set. Everything else as in clattn_execute. */
+CLATTN_API clattn_status clattn_backward(
+    const clattn_plan *plan, clattn_queue *queue, const clattn_args *args,
+    const clattn_grads *grads, clattn_buffer *scratch,
+    clattn_event *const *wait, size_t n_wait, clattn_event **event);
+/* As clattn_plan_scratch_bytes, for clattn_backward. */
+CLATTN_API clattn_status clattn_plan_backward_scratch_bytes(
+    const clattn_plan *plan, int64_t batch, int64_t q_len, int64_t kv_len,
+    size_t *bytes);
 
 /* The whole in one blocking call, on the default device, dense host memory:
  * q [batch,q_heads,q_len,qk_dim], k and v [batch,kv_heads,kv_len,...], out
@@ -513,6 +584,15 @@ CLATTN_API clattn_status clattn_linear(
     const clattn_tensor *bias, const clattn_tensor *out,
     clattn_event *const *wait, size_t n_wait, clattn_event **event);
 
+/* d_x = d_out w [B,1,M,K], d_w = d_out^T x [1,1,N,K], d_bias = sum of d_out over
+ * its rows [1,1,1,N]; each may be NULL or absent. x is needed for d_w only, w for
+ * d_x only. accumulate: CLATTN_ADD_TO_INPUTS for d_x, _WEIGHTS for the others. */
+CLATTN_API clattn_status clattn_linear_backward(
+    clattn_queue *queue, const clattn_tensor *x, const clattn_tensor *w,
+    const clattn_tensor *d_out, const clattn_tensor *d_x,
+    const clattn_tensor *d_w, const clattn_tensor *d_bias, uint32_t accumulate,
+    clattn_event *const *wait, size_t n_wait, clattn_event **event);
+
 /* ---- KV cache ----------------------------------------------------------------
  * Keys and values of up to `capacity` rows a batch entry, on the device; the
  * lengths are kept on the host and, for kernels, on the device. */
@@ -565,7 +645,9 @@ typedef struct clattn_mha_config {
   int64_t head_dim;      /* 0 (default): E / num_heads, which must be exact   */
   clattn_desc attention; /* dtype, scale, softcap, causal, window, polarity,
                           * outputs, averaging, path; its heads and sizes are
-                          * ignored and filled in from above                 */
+                          * ignored and filled in from above, its backward
+                          * from below                                       */
+  bool backward; /* keep what clattn_mha_backward needs; default false  */
 } clattn_mha_config;
 
 /* Defaults as PyTorch has them: not causal, mask polarity CLATTN_TRUE_HIDES. */
@@ -602,12 +684,35 @@ typedef struct clattn_mha_args {
   /* The projected keys and values are appended to it and attention runs over
    * all it holds, T keys (else T = S); not with kv_lengths. May be NULL. */
   clattn_kv_cache *cache;
+  float dropout; /* of the attention weights, as in clattn_args              */
+  uint64_t dropout_seed, dropout_offset;
 } clattn_mha_args;
 
 CLATTN_API void clattn_mha_args_init(clattn_mha_args *args);
 CLATTN_API clattn_status clattn_mha_forward(
     clattn_mha *mha, clattn_queue *queue, const clattn_mha_args *args,
     clattn_event *const *wait, size_t n_wait, clattn_event **event);
+
+typedef struct clattn_mha_grads {
+  size_t struct_size;     /* set by clattn_mha_grads_init                    */
+  clattn_tensor d_output; /* input: [B,1,L,out_dim]                          */
+  /* Outputs, each optional. Where key or value was absent from the forward
+   * pass, its gradient is part of what it stood for: d_query, d_key. */
+  clattn_tensor d_query, d_key, d_value;
+  clattn_mha_weights d_weights; /* struct_size set by the init as well       */
+  clattn_tensor d_bias, d_sinks;
+  uint32_t accumulate; /* CLATTN_ADD_TO_INPUTS: d_query, d_key, d_value;
+                        * CLATTN_ADD_TO_WEIGHTS: the others. Default 0       */
+} clattn_mha_grads;
+
+CLATTN_API void clattn_mha_grads_init(clattn_mha_grads *grads);
+/* Gradients of the layer's last forward, which must have had the same args and
+ * no cache; config.backward must be set. INVALID_ARGUMENT if the shapes are not
+ * those of the last forward. */
+CLATTN_API clattn_status clattn_mha_backward(
+    clattn_mha *mha, clattn_queue *queue, const clattn_mha_args *args,
+    const clattn_mha_grads *grads, clattn_event *const *wait, size_t n_wait,
+    clattn_event **event);
 
 /* ---- Native handles -------------------------------------------------------------
  * The untyped ground of clattn_cl.h; use that header instead. Handles are

@@ -13,7 +13,7 @@
 
 #include "clattn.h"
 
-#define CLT_BACKEND_ABI 3
+#define CLT_BACKEND_ABI 4
 #define CLT_MAX_BUFFERS 14
 
 /* X(id, file, entry, argument struct, number of pointer parameters)
@@ -29,10 +29,33 @@
   X(ATTN_MERGE, "attn_fused", "attn_merge", clt_attn_args, 14)                 \
   X(ATTN_SOFTMAX, "attn_softmax", "attn_softmax", clt_attn_args, 14)           \
   X(ATTN_AVERAGE, "attn_softmax", "attn_average", clt_attn_args, 14)           \
+  X(ATTN_BACKWARD, "attn_backward", "attn_backward", clt_attn_args, 14)        \
+  X(ATTN_DELTA, "attn_backward", "attn_delta", clt_attn_args, 14)              \
+  X(ATTN_BACKWARD_BIAS, "attn_backward", "attn_backward_bias", clt_attn_args,  \
+    14)                                                                        \
+  X(ATTN_BACKWARD_SINKS, "attn_backward", "attn_backward_sinks",               \
+    clt_attn_args, 14)                                                         \
+  X(ATTN_SCORES_BACKWARD, "attn_backward", "attn_scores_backward",             \
+    clt_attn_args, 14)                                                         \
+  X(SUM_PARTS, "attn_backward", "sum_parts", clt_sum_parts_args, 2)            \
   X(MATMUL, "matmul", "matmul", clt_matmul_args, 4)                            \
+  X(COLUMN_SUMS, "matmul", "column_sums", clt_column_sums_args, 2)             \
   X(ROTARY, "rotary", "rotary", clt_rotary_args, 5)                            \
   X(COPY, "copy", "copy_rows", clt_copy_args, 2)                               \
   X(SET_I32, "copy", "set_i32", clt_set_args, 1)                               \
+  /* The order of cl/nn_kernels.h, here and for GPUs. */                       \
+  X(NN_MAP, "nn", "nn_map", clt_nn_args, 6)                                    \
+  X(NN_ADAMW, "nn", "nn_adamw", clt_nn_args, 6)                                \
+  X(NN_LAYER_NORM, "nn", "nn_layer_norm", clt_nn_args, 6)                      \
+  X(NN_LAYER_NORM_BACK, "nn", "nn_layer_norm_back", clt_nn_args, 6)            \
+  X(NN_CROSS_ENTROPY, "nn", "nn_cross_entropy", clt_nn_args, 6)                \
+  X(NN_CROSS_ENTROPY_BACK, "nn", "nn_cross_entropy_back", clt_nn_args, 6)      \
+  X(NN_GATHER, "nn", "nn_gather", clt_nn_args, 6)                              \
+  X(NN_SCATTER, "nn", "nn_scatter", clt_nn_args, 6)                            \
+  X(NN_COLUMN_SUMS, "nn", "nn_column_sums", clt_nn_args, 6)                    \
+  X(NN_NORM_PARTS, "nn", "nn_norm_parts", clt_nn_args, 6)                      \
+  X(NN_LOSS_PARTS, "nn", "nn_loss_parts", clt_nn_args, 6)                      \
+  X(NN_FOLD, "nn", "nn_fold", clt_nn_args, 6)                                  \
   X(ATTN_FUSED_TILE, "attn_fused_tile", "attn_fused_tile", clt_attn_args, 14)  \
   X(ATTN_SPLIT_TILE, "attn_split_tile", "attn_split_tile", clt_attn_args, 14)  \
   X(ATTN_MERGE_TILE, "attn_split_tile", "attn_merge_tile", clt_attn_args, 14)  \
@@ -40,7 +63,33 @@
     clt_attn_args, 14)                                                         \
   X(ATTN_AVERAGE_TILE, "attn_softmax_tile", "attn_average_tile",               \
     clt_attn_args, 14)                                                         \
+  X(ATTN_BACKWARD_TILE, "attn_backward_tile", "attn_backward_tile",            \
+    clt_attn_args, 14)                                                         \
+  X(ATTN_DELTA_TILE, "attn_backward_tile", "attn_delta_tile", clt_attn_args,   \
+    14)                                                                        \
+  X(ATTN_BACKWARD_SINKS_TILE, "attn_backward_tile",                            \
+    "attn_backward_sinks_tile", clt_attn_args, 14)                             \
+  X(ATTN_SCORES_BACKWARD_TILE, "attn_backward_tile",                           \
+    "attn_scores_backward_tile", clt_attn_args, 14)                            \
+  X(SUM_PARTS_TILE, "attn_backward_tile", "sum_parts_tile",                    \
+    clt_sum_parts_args, 2)                                                     \
   X(MATMUL_TILE, "matmul_tile", "matmul_tile", clt_matmul_args, 4)             \
+  X(COLUMN_SUMS_TILE, "matmul_tile", "column_sums_tile", clt_column_sums_args, \
+    2)                                                                         \
+  X(NN_MAP_TILE, "nn_tile", "nn_map_tile", clt_nn_args, 6)                     \
+  X(NN_ADAMW_TILE, "nn_tile", "nn_adamw_tile", clt_nn_args, 6)                 \
+  X(NN_LAYER_NORM_TILE, "nn_tile", "nn_layer_norm_tile", clt_nn_args, 6)       \
+  X(NN_LAYER_NORM_BACK_TILE, "nn_tile", "nn_layer_norm_back_tile",             \
+    clt_nn_args, 6)                                                            \
+  X(NN_CROSS_ENTROPY_TILE, "nn_tile", "nn_cross_entropy_tile", clt_nn_args, 6) \
+  X(NN_CROSS_ENTROPY_BACK_TILE, "nn_tile", "nn_cross_entropy_back_tile",       \
+    clt_nn_args, 6)                                                            \
+  X(NN_GATHER_TILE, "nn_tile", "nn_gather_tile", clt_nn_args, 6)               \
+  X(NN_SCATTER_TILE, "nn_tile", "nn_scatter_tile", clt_nn_args, 6)             \
+  X(NN_COLUMN_SUMS_TILE, "nn_tile", "nn_column_sums_tile", clt_nn_args, 6)     \
+  X(NN_NORM_PARTS_TILE, "nn_tile", "nn_norm_parts_tile", clt_nn_args, 6)       \
+  X(NN_LOSS_PARTS_TILE, "nn_tile", "nn_loss_parts_tile", clt_nn_args, 6)       \
+  X(NN_FOLD_TILE, "nn_tile", "nn_fold_tile", clt_nn_args, 6)                   \
   /* Not a .cl kernel: the dense product by the backend's BLAS library.     */ \
   X(MATMUL_BLAS, "", "blas", clt_matmul_args, 4)
 

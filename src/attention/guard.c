@@ -53,9 +53,10 @@ static void site_close(site *s) {
 /* A check: its inputs as bytes, its output as floats, and how steps are made
  * when the two lie in given buffers. */
 typedef struct check {
-  const clt_row *row; /* attention, or */
-  clt_kernel kernel;  /* a single kernel */
-  bool half;          /* store f16 */
+  const clt_row *row;               /* attention, or */
+  const clt_guard_problem *problem; /* a single kernel's */
+  clt_kernel kernel;
+  bool half; /* store f16 */
   float *input;
   size_t in_floats, out_floats;
 } check;
@@ -84,6 +85,9 @@ static int64_t keys_of(const clt_row *row) {
 
 /* The native row that serves what `row` serves. */
 static const clt_row *reference_row(const clt_row *row) {
+  for (int i = 0; row->backward && i < clt_backward_row_count; i++)
+    if (!clt_backward_rows[i].for_gpu && clt_backward_rows[i].path == row->path)
+      return &clt_backward_rows[i];
   for (int i = 0; i < clt_row_count; i++)
     if (!clt_rows[i].for_gpu && clt_rows[i].path == row->path &&
         clt_rows[i].any_length == row->any_length)
@@ -91,9 +95,52 @@ static const clt_row *reference_row(const clt_row *row) {
   return row;
 }
 
+static bool gives_weights(const clt_row *row) {
+  return row->path != CLATTN_FUSED && !row->backward;
+}
+
+/* Gradients in fp32, one behind the other. */
+static size_t grad_floats(const clt_row *row) {
+  const size_t sq = (size_t)rows_of(row), keys = (size_t)keys_of(row);
+  return B * HQ * sq * D + B * HK * keys * (D + DV) + sq * keys + HQ;
+}
+
+/* Where the saved lse lies among the inputs. */
+enum { LSE_AT = 60000 };
+
+static void backward_problem(const check *c, site *s, const clattn_desc *desc,
+                             clattn_args *args, size_t out_at,
+                             clt_problem *problem, clt_work *work) {
+  const int64_t sq = rows_of(c->row), keys = keys_of(c->row);
+  clattn_grads grads;
+  clattn_grads_init(&grads);
+  const size_t n = (size_t)(B * HQ * sq * DV);
+  args->out = floats(&s->in, out_at, B, HQ, sq, DV, c->half);
+  grads.d_out = floats(&s->in, out_at + n, B, HQ, sq, DV, c->half);
+  args->lse = floats(&s->in, LSE_AT, B, HQ, sq, 1, false);
+  size_t at = 0;
+  grads.d_q = floats(&s->out, at, B, HQ, sq, D, false);
+  at += (size_t)(B * HQ * sq * D);
+  grads.d_k = floats(&s->out, at, B, HK, keys, D, false);
+  at += (size_t)(B * HK * keys * D);
+  grads.d_v = floats(&s->out, at, B, HK, keys, DV, false);
+  at += (size_t)(B * HK * keys * DV);
+  if (c->half) {
+    args->dropout = 0.25f;
+    args->dropout_seed = 42;
+    grads.accumulate = CLATTN_ADD_TO_INPUTS;
+    grads.d_bias = floats(&s->out, at, 1, 1, sq, keys, false);
+    grads.d_sinks =
+        floats(&s->out, at + (size_t)(sq * keys), 1, HQ, 1, 1, false);
+  }
+  work->status =
+      clt_problem_init_backward(problem, desc, &s->device, args, &grads);
+}
+
 static void attention_steps(const check *c, site *s, clt_work *work) {
   const int64_t sq = rows_of(c->row), keys = keys_of(c->row);
-  const bool weights = c->row->path != CLATTN_FUSED;
+  const bool backward = c->row->backward;
+  const bool weights = gives_weights(c->row);
   clattn_desc desc;
   clattn_desc_init(&desc);
   desc.dtype = c->half ? CLATTN_F16 : CLATTN_F32;
@@ -120,6 +167,8 @@ static void attention_steps(const check *c, site *s, clt_work *work) {
   at += (size_t)(B * HK * keys * D);
   args.v = floats(&s->in, at, B, HK, keys, DV, c->half);
   at += (size_t)(B * HK * keys * DV);
+  const size_t out_at = at; /* of backward: O and dO, of the same type */
+  if (backward) at += 2 * (size_t)(B * HQ * sq * DV);
   if (c->half) {
     args.bias = floats(&s->in, at, 1, 1, sq, keys, false);
     at += (size_t)(sq * keys);
@@ -143,89 +192,12 @@ static void attention_steps(const check *c, site *s, clt_work *work) {
     args.weights =
         floats(&s->out, at, B, desc.average_weights ? 1 : HQ, sq, keys, false);
   clt_problem problem;
-  work->status = clt_problem_init(&problem, &desc, &s->device, &args);
+  if (backward)
+    backward_problem(c, s, &desc, &args, out_at, &problem, work);
+  else
+    work->status = clt_problem_init(&problem, &desc, &s->device, &args);
   if (work->status == CLATTN_OK)
     (s->state ? reference_row(c->row) : c->row)->build(&problem, work);
-}
-
-/* ---- single kernels ------------------------------------------------------------------------ */
-
-enum { MM_ROWS = 37, MM_COLS = 70, MM_DEPTH = 75 };
-
-static void kernel_steps(const check *c, site *s, clt_work *work) {
-  const clt_ref in = {s->in.mem, false}, out = {s->out.mem, false};
-  const clt_i32 type = c->half ? CLT_F16 : CLT_F32;
-  clt_step *step = NULL;
-  if (c->kernel == CLT_K_ROTARY) {
-    const clt_rotary_args a = {.x = {0, {480, 160, 16, 1}},
-                               .out = {0, {480, 160, 16, 1}},
-                               .cos = {2048, {0, 0, 6, 1}},
-                               .sin = {2560, {0, 0, 6, 1}},
-                               .batch = 2,
-                               .heads = 3,
-                               .rows = 10,
-                               .dim = 16,
-                               .rotary_dim = 12,
-                               .n_rows = 20,
-                               .x_dtype = type,
-                               .out_dtype = CLT_F32,
-                               .table_dtype = type,
-                               .position_start = 3,
-                               .interleaved = c->half};
-    step = clt_work_add(work, c->kernel, &a, 10, 1, 2, 16);
-    if (step) {
-      step->n_buffers = 5;
-      step->buffers[0] = step->buffers[2] = step->buffers[3] = in;
-      step->buffers[1] = out;
-    }
-  } else if (c->kernel == CLT_K_COPY) {
-    const clt_copy_args a = {.src = {5, {700, 350, 17, 1}},
-                             .dst = {1, {2, 800, 40, 2}},
-                             .batch = 1,
-                             .heads = 2,
-                             .rows = 19,
-                             .dim = 17,
-                             .src_dtype = type,
-                             .dst_dtype = CLT_F32};
-    step = clt_work_add(work, c->kernel, &a, 2, 2, 1, 16);
-    if (step) {
-      step->n_buffers = 2;
-      step->buffers[0] = in;
-      step->buffers[1] = out;
-    }
-  } else if (c->kernel == CLT_K_SET_I32) {
-    clt_set_args a = {.offset = 3, .count = CLT_SET_MAX};
-    for (int i = 0; i < CLT_SET_MAX; i++) a.values[i] = 1000 * i - 7;
-    step = clt_work_add(work, c->kernel, &a, 1, 1, 1, 16);
-    if (step) {
-      step->n_buffers = 1;
-      step->buffers[0] = out;
-    }
-  } else { /* a matmul: both ways B may lie, with bias; few rows */
-    for (int i = 0; i < 3; i++) {
-      const bool turned = i == 1;
-      const clt_i64 at = 3000;
-      const clt_matmul_args a = {
-          .a = {1, {0, 0, MM_DEPTH, 1}},
-          .b = {at, {0, 0, turned ? 1 : MM_DEPTH, turned ? MM_COLS : 1}},
-          .c = {i * 2600, {0, 0, MM_COLS, 1}},
-          .bias = {17, 1},
-          .batch = 1,
-          .heads = 1,
-          .b_group = 1,
-          .m = i < 2 ? MM_ROWS : 1,
-          .n = MM_COLS,
-          .k = MM_DEPTH,
-          .a_dtype = type,
-          .b_dtype = type,
-          .c_dtype = CLT_F32,
-          .bias_dtype = type,
-          .alpha = 0.5f};
-      clt_matmul_add(work,
-                     s->state ? CLT_K_MATMUL : c->kernel, /* the reference */
-                     &a, in, in, out, in);
-    }
-  }
 }
 
 /* ---- running and comparing --------------------------------------------------------------------- */
@@ -239,10 +211,15 @@ static clattn_status run_on(site *s, const check *c, float *result) {
   CLT_TRY(ops->buffer_write(s->queue, s->out.mem, 0, result, bytes));
   clt_work work;
   clt_work_init(&work, &s->device);
+  const clt_guard_site site = {.in = &s->in,
+                               .out = &s->out,
+                               .kernel = c->kernel,
+                               .half = c->half,
+                               .reference = s->state != NULL};
   if (c->row)
     attention_steps(c, s, &work);
   else
-    kernel_steps(c, s, &work);
+    c->problem->steps(&work, &site);
   clattn_queue queue = {&s->device, s->queue};
   clattn_status status = work.status;
   if (status == CLATTN_OK)
@@ -256,11 +233,12 @@ static clattn_status run_on(site *s, const check *c, float *result) {
  * compared as what they are. */
 static bool agree(const check *c, const float *got, const float *want,
                   size_t *where, double *g, double *w) {
-  const size_t halves =
-      c->row && c->half ? (size_t)(B * HQ * rows_of(c->row) * DV) : 0;
+  const size_t halves = c->row && c->half && !c->row->backward
+                            ? (size_t)(B * HQ * rows_of(c->row) * DV)
+                            : 0;
   for (size_t i = 0; i < c->out_floats; i++) {
     *where = i;
-    if (c->kernel == CLT_K_SET_I32 && !c->row) {
+    if (!c->row && c->problem->integers) {
       int32_t a, b;
       memcpy(&a, &got[i], 4);
       memcpy(&b, &want[i], 4);
@@ -303,8 +281,17 @@ static void fill_inputs(const check *c) {
   if (c->row) {
     const size_t sq = (size_t)rows_of(c->row), keys = (size_t)keys_of(c->row);
     halves = B * HQ * sq * D + B * HK * keys * (D + DV);
+    if (c->row->backward) {
+      halves += 2 * B * HQ * sq * DV;
+      for (size_t i = 0; i < B * HQ * sq; i++) c->input[LSE_AT + i] += 3.0f;
+    }
     if (c->half) {
-      size_t at = halves + sq * keys + HQ + HQ;
+      size_t at = halves + sq * keys;
+      /* ALiBi's slopes weigh down: the lse that backward is given is no sum over
+       * these scores, and must not lie far below them. */
+      for (size_t h = 0; h < HQ; h++)
+        c->input[at + h] = fabsf(c->input[at + h]);
+      at += HQ + HQ;
       const int32_t lengths[B] = {(int32_t)keys, (int32_t)keys - 64};
       memcpy(c->input + at, lengths, sizeof lengths);
       unsigned char *mask = (unsigned char *)(c->input + at + B);
@@ -316,16 +303,18 @@ static void fill_inputs(const check *c) {
       float pair[2] = {c->input[i], 0.5f * c->input[i] - 0.25f};
       (void)clattn_convert(CLATTN_F32, pair, CLATTN_F16, &c->input[i], 2);
     }
+  if (!c->row && c->problem->inputs) c->problem->inputs(c->input);
 }
 
 /* OK: agrees. UNSUPPORTED: wrong, with the place. Else: could not be run. */
 static clattn_status run_check(clt_device *device, check *c) {
-  c->in_floats = 65536;
-  c->out_floats = 5300;
+  c->in_floats = CLT_GUARD_IN;
+  c->out_floats = CLT_GUARD_OUT;
   if (c->row) {
     const size_t sq = (size_t)rows_of(c->row);
     c->out_floats = B * HQ * sq * (DV + 1);
-    if (c->row->path != CLATTN_FUSED)
+    if (c->row->backward) c->out_floats = grad_floats(c->row);
+    if (gives_weights(c->row))
       c->out_floats += B * HQ * sq * (size_t)keys_of(c->row);
   }
   site ours = {0}, theirs = {0};
@@ -362,6 +351,7 @@ static clattn_status run_check(clt_device *device, check *c) {
 
 /* The stored verdict of a kernel, or a new one from both checks. */
 static clattn_status guard(clt_device *device, const clt_row *row,
+                           const clt_guard_problem *problem,
                            clt_kernel kernel) {
   const clt_backend_ops *ops = device->ops;
   char reason[512] = "";
@@ -374,9 +364,10 @@ static clattn_status guard(clt_device *device, const clt_row *row,
       break;
   }
   clattn_status status = CLATTN_OK;
-  const int checks = kernel == CLT_K_MATMUL_BLAS ? 1 : 2; /* fp32 only */
+  const int checks = row ? 2 : problem->checks;
   for (int half = 0; half < checks && status == CLATTN_OK; half++) {
-    check c = {.row = row, .kernel = kernel, .half = half != 0};
+    check c = {
+        .row = row, .problem = problem, .kernel = kernel, .half = half != 0};
     status = run_check(device, &c);
   }
   /* A driver that fails on the small problem is refused for good; running out
@@ -392,15 +383,30 @@ static clattn_status guard(clt_device *device, const clt_row *row,
 }
 
 clattn_status clt_guard_row(clt_device *device, const clt_row *row) {
-  /* The product has a program of its own: its verdict is kept with that, not
-   * with the row's, which knows nothing of its source. */
+  /* A kernel with a program of its own: its verdict is kept with that, not with
+   * the row's, which knows nothing of its source. */
   for (int i = 1; i < row->n_kernels; i++)
-    if (row->kernels[i] == CLT_K_MATMUL || row->kernels[i] == CLT_K_MATMUL_TILE)
+    if (strcmp(clt_kernels[row->kernels[i]].file,
+               clt_kernels[row->kernels[0]].file) != 0)
       CLT_TRY(clt_guard_kernel(device, row->kernels[i]));
-  return guard(device, row, row->kernels[0]);
+  return guard(device, row, NULL, row->kernels[0]);
+}
+
+clattn_status clt_guard_with(clt_device *device, clt_kernel kernel,
+                             const clt_guard_problem *problem) {
+  CLT_TRY(device->ops->prepare(device->impl, kernel));
+  return guard(device, NULL, problem, kernel);
 }
 
 clattn_status clt_guard_kernel(clt_device *device, clt_kernel kernel) {
-  CLT_TRY(device->ops->prepare(device->impl, kernel));
-  return guard(device, NULL, kernel);
+  clt_guard_problem blas = clt_guard_matmul;
+  blas.checks = 1; /* fp32 only */
+  return clt_guard_with(device, kernel,
+                        kernel == CLT_K_ROTARY             ? &clt_guard_rotary
+                        : kernel == CLT_K_COPY             ? &clt_guard_copy
+                        : kernel == CLT_K_SET_I32          ? &clt_guard_set
+                        : kernel == CLT_K_MATMUL_BLAS      ? &blas
+                        : kernel == CLT_K_COLUMN_SUMS      ? &clt_guard_sums
+                        : kernel == CLT_K_COLUMN_SUMS_TILE ? &clt_guard_sums
+                                                           : &clt_guard_matmul);
 }

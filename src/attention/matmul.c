@@ -38,7 +38,8 @@ static bool blas_takes(const clt_matmul_args *m) {
          m->c_dtype == CLT_F32 &&
          (m->bias_dtype == 0 || m->bias_dtype == CLT_F32) &&
          blas_matrix(&m->a, m->m, m->k) && blas_matrix(&m->b, m->n, m->k) &&
-         m->c.s[3] == 1 && blas_matrix(&m->c, m->m, m->n) && !m->skip_zero;
+         m->c.s[3] == 1 && blas_matrix(&m->c, m->m, m->n) && !m->skip_zero &&
+         !(m->add && m->bias_dtype != 0);
 }
 
 clattn_status clt_matmul_choose(clt_device *device, const clt_matmul_args *args,
@@ -125,15 +126,13 @@ void clt_matmul_add(clt_work *work, clt_kernel kernel,
   step->buffers[3] = bias;
 }
 
-/* A direction of extent 1 may claim the unit stride. */
-static clt_view matrix_view(const clattn_tensor *t) {
+clt_view clt_matrix_view(const clattn_tensor *t) {
   clt_view view = clt_view_of(t);
   if (t->extent[3] == 1) view.s[3] = 1;
   return view;
 }
 
-/* Whether a batch of rows lies row behind row, and their distance. */
-static bool rows_in_line(const clattn_tensor *t, clt_i64 *stride) {
+bool clt_rows_in_line(const clattn_tensor *t, clt_i64 *stride) {
   *stride = t->extent[2] == 1 ? t->stride[0] : t->stride[2];
   return t->extent[2] == 1 || t->extent[0] == 1 ||
          t->stride[0] == t->extent[2] * t->stride[2];
@@ -146,9 +145,9 @@ static void linear_args(const clattn_tensor *x, const clattn_tensor *w,
       bias->buffer ? bias->offset : 0,
       bias->buffer && bias->extent[3] > 1 ? bias->stride[3] : 0};
   *args =
-      (clt_matmul_args){.a = matrix_view(x),
-                        .b = matrix_view(w),
-                        .c = matrix_view(out),
+      (clt_matmul_args){.a = clt_matrix_view(x),
+                        .b = clt_matrix_view(w),
+                        .c = clt_matrix_view(out),
                         .bias = bias_view,
                         .batch = (clt_i32)x->extent[0],
                         .heads = 1,
@@ -165,8 +164,8 @@ static void linear_args(const clattn_tensor *x, const clattn_tensor *w,
   /* A batch that lies row behind row is one tall matrix: fewer, fuller tiles. */
   const int64_t rows = x->extent[0] * x->extent[2];
   clt_i64 x_stride, out_stride;
-  if (args->batch > 1 && rows < CLT_MAX_LENGTH && rows_in_line(x, &x_stride) &&
-      rows_in_line(out, &out_stride)) {
+  if (args->batch > 1 && rows < CLT_MAX_LENGTH &&
+      clt_rows_in_line(x, &x_stride) && clt_rows_in_line(out, &out_stride)) {
     args->a.s[2] = x_stride;
     args->c.s[2] = out_stride;
     args->m = (clt_i32)rows;
@@ -239,3 +238,37 @@ clattn_status clattn_linear(clattn_queue *queue, const clattn_tensor *x,
   clt_work_free(&work);
   return status;
 }
+
+/* ---- first-use check -------------------------------------------------------- */
+
+/* Both ways A and B may lie, with bias; few rows, added to the row before. */
+static void check_steps(clt_work *work, const clt_guard_site *site) {
+  enum { ROWS = 37, COLS = 70, DEPTH = 75 };
+  const clt_ref in = {site->in->mem, false}, out = {site->out->mem, false};
+  const clt_i32 type = site->half ? CLT_F16 : CLT_F32;
+  const clt_kernel kernel = site->reference ? CLT_K_MATMUL : site->kernel;
+  for (int i = 0; i < 3; i++) {
+    const bool turned = i == 1;
+    const clt_i64 at = 3000;
+    const clt_matmul_args a = {
+        .a = {1, {0, 0, turned ? 1 : DEPTH, turned ? ROWS : 1}},
+        .b = {at, {0, 0, turned ? 1 : DEPTH, turned ? COLS : 1}},
+        .c = {i > 0 ? 2600 : 0, {0, 0, COLS, 1}},
+        .bias = {17, 1},
+        .batch = 1,
+        .heads = 1,
+        .b_group = 1,
+        .m = i < 2 ? ROWS : 1,
+        .n = COLS,
+        .k = DEPTH,
+        .a_dtype = type,
+        .b_dtype = type,
+        .c_dtype = CLT_F32,
+        .bias_dtype = i < 2 ? type : 0,
+        .alpha = 0.5f,
+        .add = i == 2};
+    clt_matmul_add(work, kernel, &a, in, in, out, in);
+  }
+}
+
+const clt_guard_problem clt_guard_matmul = {check_steps, NULL, 2, false};

@@ -3,18 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "kv_cache.h"
-
-struct clattn_mha {
-  clt_device *device;       /* device->context is held */
-  clattn_mha_config config; /* defaults resolved */
-  clattn_mha_weights weights;
-  clattn_plan *plan;
-  /* Projected q, k, v and the joined heads; grows. Work in flight may still use
-   * it, so every forward waits for the one before. */
-  clattn_buffer *workspace;
-  clattn_event *last;
-};
+#include "mha.h"
 
 void clattn_mha_config_init(clattn_mha_config *config) {
   if (!config) return;
@@ -39,7 +28,6 @@ void clattn_mha_args_init(clattn_mha_args *args) {
 /* Checks the sizes and fills in every default. */
 static clattn_status resolve_config(const clattn_mha_config *given,
                                     clattn_mha_config *c) {
-  CLT_REQUIRE_STRUCT(given, clattn_mha_config);
   *c = *given;
   const int64_t max = 1 << 24;
   const struct {
@@ -66,6 +54,9 @@ static clattn_status resolve_config(const clattn_mha_config *given,
   CLT_REQUIRE(!(c->attention.outputs & CLATTN_OUT_LSE),
               "config->attention.outputs: got CLATTN_OUT_LSE, which the layer "
               "does not give (clattn_execute does)");
+  CLT_REQUIRE(!c->attention.backward || c->backward,
+              "config->attention.backward: got true, want false: gradients of "
+              "the layer are asked for by config->backward");
   if (c->head_dim == 0) {
     CLT_REQUIRE(c->embed_dim % c->num_heads == 0,
                 "config->embed_dim: got %" PRId64
@@ -83,13 +74,14 @@ static clattn_status resolve_config(const clattn_mha_config *given,
   c->attention.q_heads = c->num_heads;
   c->attention.kv_heads = c->num_kv_heads;
   c->attention.qk_dim = c->attention.v_dim = c->head_dim;
+  c->attention.backward = c->backward;
+  if (c->backward) c->attention.outputs |= CLATTN_OUT_LSE;
   return CLATTN_OK;
 }
 
 static clattn_status check_weights(const clt_device *device,
                                    const clattn_mha_config *c,
                                    const clattn_mha_weights *w) {
-  CLT_REQUIRE_STRUCT(w, clattn_mha_weights);
   const int64_t nq = c->num_heads * c->head_dim;
   const int64_t nk = c->num_kv_heads * c->head_dim;
   const struct {
@@ -132,6 +124,8 @@ clattn_status clattn_mha_create(clattn_context *context, int device,
   CLT_REQUIRE(out, "mha: got NULL, want a place for the result");
   *out = NULL;
   CLT_REQUIRE(context, "context: got NULL, want a context");
+  CLT_REQUIRE_STRUCT(config, clattn_mha_config);
+  CLT_REQUIRE_STRUCT(weights, clattn_mha_weights);
   clt_device *found = NULL;
   clattn_mha_config resolved;
   CLT_TRY(clt_device_get(context, device, &found));
@@ -161,6 +155,7 @@ void clattn_mha_destroy(clattn_mha *mha) {
   for_each_weight(&mha->weights, clattn_buffer_destroy);
   clattn_plan_destroy(mha->plan);
   clattn_buffer_destroy(mha->workspace);
+  clattn_buffer_destroy(mha->grads);
   clattn_event_destroy(mha->last);
   clt_context_release(mha->device->context);
   clt_free(mha);
@@ -168,14 +163,9 @@ void clattn_mha_destroy(clattn_mha *mha) {
 
 /* ---- forward ------------------------------------------------------------------------ */
 
-/* The arguments with defaults resolved. */
-typedef struct inputs {
-  clattn_tensor query, key, value;
-  int64_t B, L, S;
-} inputs;
-
-static clattn_status check_inputs(const clattn_mha *mha,
-                                  const clattn_mha_args *args, inputs *in) {
+clattn_status clt_mha_check_inputs(const clattn_mha *mha,
+                                   const clattn_mha_args *args,
+                                   clt_mha_inputs *in) {
   const clattn_mha_config *c = &mha->config;
   CLT_REQUIRE_STRUCT(args, clattn_mha_args);
   in->query = args->query;
@@ -213,7 +203,7 @@ static clattn_status check_inputs(const clattn_mha *mha,
 /* The outputs' memory meets nothing that the layer reads, nor each other. */
 static clattn_status check_overlap(const clattn_mha *mha,
                                    const clattn_mha_args *args,
-                                   const inputs *in) {
+                                   const clt_mha_inputs *in) {
   const clattn_mha_weights *w = &mha->weights;
   clattn_tensor k = {0}, v = {0}, lengths = {0};
   if (args->cache)
@@ -298,15 +288,10 @@ static clattn_status check_masks(const clattn_mha *mha,
   return clt_tensor_check(mha->device, &args->key_padding_mask, &padding);
 }
 
-/* The four intermediate arrays inside the workspace, heads side by side in a
- * row: [B, rows, heads, head_dim] in memory. */
-typedef struct middle {
-  clattn_tensor q, k, v, joined;
-} middle;
-
-static clattn_status lay_out(clattn_mha *mha, const inputs *in, middle *m) {
+clattn_status clt_mha_lay_out(clattn_mha *mha, const clt_mha_inputs *in,
+                              clattn_dtype type, clattn_buffer **buffer,
+                              clt_mha_middle *m) {
   const clattn_mha_config *c = &mha->config;
-  const clattn_dtype type = c->attention.dtype;
   const struct {
     clattn_tensor *t;
     int64_t rows, heads;
@@ -324,23 +309,27 @@ static clattn_status lay_out(clattn_mha *mha, const inputs *in, middle *m) {
     offsets[i] = used;
     used += (n + 63) / 64 * 64; /* each part starts on a cache line */
   }
-  const size_t bytes = (size_t)used * clattn_dtype_size(type);
-  if (!mha->workspace || mha->workspace->bytes < bytes) {
+  /* No larger than q, whose size was found to fit. */
+  const int64_t rows = in->B * c->num_heads * in->L, lse_at = used;
+  const size_t size = clattn_dtype_size(type);
+  const size_t bytes = (size_t)used * size + (size_t)rows * sizeof(float);
+  if (!*buffer || (*buffer)->bytes < bytes) {
     clattn_buffer *larger = NULL;
     CLT_TRY(clt_buffer_new(mha->device, bytes, &larger));
-    clattn_buffer_destroy(mha->workspace); /* work in flight retains it */
-    mha->workspace = larger;
+    clattn_buffer_destroy(*buffer); /* work in flight retains it */
+    *buffer = larger;
   }
   for (int i = 0; i < 4; i++) {
-    *parts[i].t = clattn_view_bshd(mha->workspace, type, in->B, parts[i].heads,
+    *parts[i].t = clattn_view_bshd(*buffer, type, in->B, parts[i].heads,
                                    parts[i].rows, c->head_dim);
     parts[i].t->offset = offsets[i];
   }
+  m->lse = clattn_view_bhsd(*buffer, CLATTN_F32, in->B, c->num_heads, in->L, 1);
+  m->lse.offset = lse_at * (int64_t)size / (int64_t)sizeof(float);
   return CLATTN_OK;
 }
 
-/* The same memory with heads joined: [B, 1, rows, heads*head_dim]. */
-static clattn_tensor joined(const clattn_tensor *heads) {
+clattn_tensor clt_mha_joined(const clattn_tensor *heads) {
   clattn_tensor t = *heads;
   t.extent[1] = 1;
   t.extent[3] = heads->extent[1] * heads->extent[3];
@@ -352,34 +341,44 @@ static clattn_status add_linear(clt_work *work, const clattn_tensor *x,
                                 const clattn_tensor *weight,
                                 const clattn_tensor *bias,
                                 const clattn_tensor *heads) {
-  const clattn_tensor out = joined(heads);
+  const clattn_tensor out = clt_mha_joined(heads);
   return clt_linear_add(work, x, weight, bias, &out);
 }
 
+void clt_mha_attention_args(const clattn_mha *mha, const clattn_mha_args *args,
+                            const clt_mha_middle *m, clattn_args *a) {
+  clattn_args_init(a);
+  a->q = m->q;
+  a->k = m->k;
+  a->v = m->v;
+  a->out = m->joined;
+  if (mha->config.backward) a->lse = m->lse;
+  a->kv_lengths = args->kv_lengths;
+  a->weights = args->weights;
+  a->mask = args->attn_mask;
+  a->key_mask = args->key_padding_mask;
+  a->bias = args->bias;
+  a->q_starts = args->q_starts;
+  a->q_start = args->q_start;
+  a->alibi_slopes = args->alibi_slopes;
+  a->sinks = args->sinks;
+  a->dropout = args->dropout;
+  a->dropout_seed = args->dropout_seed;
+  a->dropout_offset = args->dropout_offset;
+}
+
 static clattn_status add_attention(clattn_mha *mha, clt_work *work,
-                                   const clattn_mha_args *args, const middle *m,
-                                   const inputs *in) {
+                                   const clattn_mha_args *args,
+                                   const clt_mha_middle *m,
+                                   const clt_mha_inputs *in) {
   clattn_args a;
-  clattn_args_init(&a);
-  a.q = m->q;
-  a.k = m->k;
-  a.v = m->v;
-  a.out = m->joined;
-  a.kv_lengths = args->kv_lengths;
+  clt_mha_attention_args(mha, args, m, &a);
   if (args->cache) {
     CLT_TRY(clt_kv_cache_add_append(args->cache, work, &m->k, &m->v, NULL));
     clt_kv_cache_views(args->cache, args->cache->next, &a.k, &a.v,
                        &a.kv_lengths);
   }
   CLT_TRY(check_masks(mha, args, in->B, in->L, a.k.extent[2]));
-  a.weights = args->weights;
-  a.mask = args->attn_mask;
-  a.key_mask = args->key_padding_mask;
-  a.bias = args->bias;
-  a.q_starts = args->q_starts;
-  a.q_start = args->q_start;
-  a.alibi_slopes = args->alibi_slopes;
-  a.sinks = args->sinks;
   clt_problem problem;
   CLT_TRY(clt_problem_init(&problem, &mha->plan->desc, mha->device, &a));
   clt_plan_row(mha->plan, &problem.args)->build(&problem, work);
@@ -388,35 +387,23 @@ static clattn_status add_attention(clattn_mha *mha, clt_work *work,
 
 static clattn_status add_forward(clattn_mha *mha, clt_work *work,
                                  const clattn_mha_args *args,
-                                 const inputs *in) {
+                                 const clt_mha_inputs *in) {
   const clattn_mha_weights *w = &mha->weights;
-  middle m;
-  CLT_TRY(lay_out(mha, in, &m));
+  clt_mha_middle m;
+  CLT_TRY(clt_mha_lay_out(mha, in, mha->config.attention.dtype, &mha->workspace,
+                          &m));
   CLT_TRY(add_linear(work, &in->query, &w->q_weight, &w->q_bias, &m.q));
   CLT_TRY(add_linear(work, &in->key, &w->k_weight, &w->k_bias, &m.k));
   CLT_TRY(add_linear(work, &in->value, &w->v_weight, &w->v_bias, &m.v));
   CLT_TRY(add_attention(mha, work, args, &m, in));
-  const clattn_tensor rows = joined(&m.joined);
+  const clattn_tensor rows = clt_mha_joined(&m.joined);
   return clt_linear_add(work, &rows, &w->o_weight, &w->o_bias, &args->output);
 }
 
-clattn_status clattn_mha_forward(clattn_mha *mha, clattn_queue *queue,
-                                 const clattn_mha_args *args,
-                                 clattn_event *const *wait, size_t n_wait,
-                                 clattn_event **event) {
-  if (event) *event = NULL;
-  CLT_REQUIRE(mha, "mha: got NULL, want a layer");
-  CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
-  CLT_REQUIRE(queue->device == mha->device,
-              "queue: is on device %d, want the layer's device %d of the same "
-              "context",
-              queue->device->index, mha->device->index);
-  inputs in;
-  CLT_TRY(check_inputs(mha, args, &in));
-  CLT_TRY(check_cache(mha, args, in.B));
-  CLT_TRY(check_overlap(mha, args, &in));
-
-  clattn_event *first_waits[8], **waits = first_waits, *done = NULL;
+clattn_status clt_mha_submit(clattn_mha *mha, clattn_queue *queue,
+                             clt_work *work, clattn_event *const *wait,
+                             size_t n_wait, clattn_event **event) {
+  clattn_event *first_waits[8] = {NULL}, **waits = first_waits, *done = NULL;
   if (n_wait + 1 > sizeof first_waits / sizeof *first_waits) {
     waits = clt_alloc((n_wait + 1) * sizeof *waits);
     if (!waits)
@@ -425,21 +412,51 @@ clattn_status clattn_mha_forward(clattn_mha *mha, clattn_queue *queue,
   size_t n = 0;
   for (; n < n_wait; n++) waits[n] = wait[n];
   if (mha->last) waits[n++] = mha->last;
-
-  clt_work work;
-  clt_work_init(&work, mha->device);
-  clattn_status status = add_forward(mha, &work, args, &in);
-  if (status == CLATTN_OK)
-    status = clt_work_submit(&work, queue, NULL, waits, n, &done);
-  clt_work_free(&work);
+  const clattn_status status =
+      clt_work_submit(work, queue, NULL, waits, n, &done);
   if (waits != first_waits) clt_free(waits);
   if (status != CLATTN_OK) return status;
-  if (args->cache) clt_kv_cache_commit(args->cache);
   clattn_event_destroy(mha->last);
   mha->last = done;
   if (event) {
     clt_event_retain(done);
     *event = done;
   }
+  return CLATTN_OK;
+}
+
+clattn_status clt_mha_check_call(const clattn_mha *mha,
+                                 const clattn_queue *queue,
+                                 clattn_event *const *wait, size_t n_wait) {
+  CLT_REQUIRE(mha, "mha: got NULL, want a layer");
+  CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
+  CLT_REQUIRE(queue->device == mha->device,
+              "queue: is on device %d, want the layer's device %d of the same "
+              "context",
+              queue->device->index, mha->device->index);
+  return CLATTN_OK;
+}
+
+clattn_status clattn_mha_forward(clattn_mha *mha, clattn_queue *queue,
+                                 const clattn_mha_args *args,
+                                 clattn_event *const *wait, size_t n_wait,
+                                 clattn_event **event) {
+  if (event) *event = NULL;
+  CLT_TRY(clt_mha_check_call(mha, queue, wait, n_wait));
+  clt_mha_inputs in;
+  CLT_TRY(clt_mha_check_inputs(mha, args, &in));
+  CLT_TRY(check_cache(mha, args, in.B));
+  CLT_TRY(check_overlap(mha, args, &in));
+
+  clt_work work;
+  clt_work_init(&work, mha->device);
+  clattn_status status = add_forward(mha, &work, args, &in);
+  if (status == CLATTN_OK)
+    status = clt_mha_submit(mha, queue, &work, wait, n_wait, event);
+  clt_work_free(&work);
+  if (status != CLATTN_OK) return status;
+  mha->saved = args->cache ? (clt_mha_saved){0, 0, 0}
+                           : (clt_mha_saved){in.B, in.L, in.S};
+  if (args->cache) clt_kv_cache_commit(args->cache);
   return CLATTN_OK;
 }

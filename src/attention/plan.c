@@ -44,11 +44,11 @@ __attribute__((format(printf, 2, 3))) static void append(text *t,
  * its kernels. The reason is in the thread's message. */
 static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
                                  const clt_row *row) {
-  if (desc->path != CLATTN_AUTO && desc->path != row->path)
+  /* Gradients have no blocked path: the fused one's memory is linear as well. */
+  const clattn_path path =
+      row->backward && desc->path == CLATTN_BLOCKED ? CLATTN_FUSED : desc->path;
+  if (path != CLATTN_AUTO && path != row->path)
     return clt_fail(CLATTN_UNSUPPORTED, "not the path that was named");
-  if ((desc->outputs & CLATTN_OUT_WEIGHTS) && row->path == CLATTN_FUSED)
-    return clt_fail(CLATTN_UNSUPPORTED,
-                    "attention weights are never formed by the fused path");
   const char *refusal = row->refuses ? row->refuses(desc) : NULL;
   if (refusal) return clt_fail(CLATTN_UNSUPPORTED, "%s", refusal);
   if (row->for_gpu && device->backend == CLATTN_CPU)
@@ -56,6 +56,11 @@ static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
   if (row->for_gpu && device->type != CLATTN_DEVICE_GPU &&
       !clt_tuned(device, CLT_TUNE_FAMILY))
     return clt_fail(CLATTN_UNSUPPORTED, "shaped for GPUs, slow on this device");
+  if (!row->backward && (desc->outputs & CLATTN_OUT_WEIGHTS) &&
+      row->path == CLATTN_FUSED)
+    return clt_fail(CLATTN_UNSUPPORTED,
+                    "attention weights are never formed by the fused path; "
+                    "AUTO, BLOCKED and UNFUSED give them");
   for (int i = 0; i < row->n_kernels; i++) {
     size_t local_bytes, group_size;
     CLT_TRY(device->ops->prepare(device->impl, row->kernels[i]));
@@ -88,17 +93,16 @@ static clattn_status row_accepts(clt_device *device, const clattn_desc *desc,
 /* Rows in the order that they are tried on this device: as the table has them,
  * but where kernels for CPUs were found faster on a GPU, they come first among
  * the fused rows, and among the others. */
-static void order_rows(const clt_device *device,
-                       const clt_row *order[CLT_MAX_ROWS]) {
+static void order_rows(const clt_device *device, const clt_row *rows,
+                       int n_rows, const clt_row *order[CLT_MAX_ROWS]) {
   const bool swap =
       device->type == CLATTN_DEVICE_GPU && !clt_tuned(device, CLT_TUNE_FAMILY);
   int n = 0;
   for (int part = 0; part < 4; part++) /* fused or not, for GPUs or not */
-    for (int i = 0; i < clt_row_count; i++) {
-      const bool fused = clt_rows[i].path == CLATTN_FUSED;
-      if (fused == (part < 2) &&
-          clt_rows[i].for_gpu == ((part % 2 == 0) != swap))
-        order[n++] = &clt_rows[i];
+    for (int i = 0; i < n_rows; i++) {
+      const bool fused = rows[i].path == CLATTN_FUSED;
+      if (fused == (part < 2) && rows[i].for_gpu == ((part % 2 == 0) != swap))
+        order[n++] = &rows[i];
     }
 }
 
@@ -128,16 +132,82 @@ static void append_tile(text *info, const clattn_plan *plan) {
          lanes);
 }
 
+/* What a search through rows found, and for an error message why not more. */
+typedef struct search {
+  const clt_row *rows[CLT_MAX_ROWS];
+  int n;
+  bool complete; /* a row that serves every length is among them */
+  /* Of the rows that were asked for, each reason once in a row. */
+  char why[1024], last[256];
+} search;
+
 /* Adds the row's refusal (the thread's message) to what an error will say. */
-static void add_reason(char *why, size_t room, char *last, size_t last_room,
-                       const clattn_desc *desc, const clt_row *row) {
+static void add_reason(search *s, const clattn_desc *desc, const clt_row *row) {
   if (desc->path != CLATTN_AUTO && desc->path != row->path) return;
   const char *message = clattn_error_message();
-  if (strncmp(last, message, last_room - 1) == 0) return;
-  snprintf(last, last_room, "%s", message);
-  const size_t used = strlen(why);
-  snprintf(why + used, room - used, "%s%s: %s", used ? "; " : ": ", row->name,
-           message);
+  if (strncmp(s->last, message, sizeof s->last - 1) == 0) return;
+  snprintf(s->last, sizeof s->last, "%s", message);
+  const size_t used = strlen(s->why);
+  snprintf(s->why + used, sizeof s->why - used, "%s%s: %s", used ? "; " : ": ",
+           row->name, message);
+}
+
+/* Tries the rows of a table in order. Fails only where the device or the host
+ * failed, so that no other row would help. */
+static clattn_status find_rows(clt_device *device, const clattn_desc *desc,
+                               const clt_row *rows, int n_rows, text *info,
+                               search *s) {
+  const clt_row *order[CLT_MAX_ROWS];
+  *s = (search){.n = 0};
+  order_rows(device, rows, n_rows, order);
+  for (int i = 0; i < n_rows; i++) {
+    const clt_row *row = order[i];
+    if (s->complete) {
+      append(info, "not needed: %s: a row before it serves every length\n",
+             row->name);
+      continue;
+    }
+    const clattn_status status = row_accepts(device, desc, row);
+    if (status == CLATTN_OK) {
+      s->rows[s->n++] = row;
+      s->complete = row->any_length;
+      append(info, "used: %s\n", row->name);
+    } else if (status == CLATTN_UNSUPPORTED || status == CLATTN_BUILD_FAILED) {
+      append(info, "refused: %s: %s\n", row->name, clattn_error_message());
+      add_reason(s, desc, row);
+      clt_log(device->context, "plan: refused %s: %s", row->name,
+              clattn_error_message());
+    } else {
+      return status;
+    }
+  }
+  return CLATTN_OK;
+}
+
+static clattn_status choose_rows(clattn_plan *plan, text *info) {
+  const clattn_desc *desc = &plan->desc;
+  search s;
+  CLT_TRY(find_rows(plan->device, desc, clt_rows, clt_row_count, info, &s));
+  /* Whoever names the blocked path gets it, for the lengths that fit. */
+  if (!s.complete && !(desc->path == CLATTN_BLOCKED && s.n > 0))
+    return clt_fail(CLATTN_UNSUPPORTED,
+                    "plan: no implementation serves this problem on this "
+                    "device%s",
+                    s.why);
+  memcpy(plan->rows, s.rows, sizeof s.rows);
+  plan->n_rows = s.n;
+  if (desc->backward) {
+    CLT_TRY(find_rows(plan->device, desc, clt_backward_rows,
+                      clt_backward_row_count, info, &s));
+    if (s.n == 0)
+      return clt_fail(CLATTN_UNSUPPORTED,
+                      "plan: no implementation gives gradients of this problem "
+                      "on this device%s",
+                      s.why);
+    plan->backward = s.rows[0];
+  }
+  append_tile(info, plan);
+  return CLATTN_OK;
 }
 
 clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
@@ -150,54 +220,19 @@ clattn_status clt_plan_new(clt_device *device, const clattn_desc *desc,
   enum { ROOM = 8192 };
   clattn_plan *plan = clt_alloc(sizeof *plan);
   text info = {clt_alloc(ROOM), 0, ROOM};
-  if (!plan || !info.at) {
-    clt_free(plan);
-    clt_free(info.at);
-    return clt_fail(CLATTN_OUT_OF_MEMORY, "plan: out of host memory");
+  clattn_status status = CLATTN_OUT_OF_MEMORY;
+  if (plan && info.at) {
+    plan->device = device;
+    plan->desc = *desc;
+    plan->info = info.at;
+    status = choose_rows(plan, &info);
+  } else {
+    clt_fail(status, "plan: out of host memory");
   }
-  plan->device = device;
-  plan->desc = *desc;
-  plan->info = info.at;
-
-  clattn_status status = CLATTN_OK;
-  bool complete = false; /* a row that serves every length has been taken */
-  /* Of the rows that were asked for, each reason once in a row. */
-  char why[1024] = "", last[256] = "";
-  const clt_row *order[CLT_MAX_ROWS];
-  order_rows(device, order);
-  for (int i = 0; i < clt_row_count; i++) {
-    const clt_row *row = order[i];
-    if (complete) {
-      append(&info, "not needed: %s: a row before it serves every length\n",
-             row->name);
-      continue;
-    }
-    status = row_accepts(device, desc, row);
-    if (status == CLATTN_OK) {
-      plan->rows[plan->n_rows++] = row;
-      complete = row->any_length;
-      append(&info, "used: %s\n", row->name);
-    } else if (status == CLATTN_UNSUPPORTED || status == CLATTN_BUILD_FAILED) {
-      append(&info, "refused: %s: %s\n", row->name, clattn_error_message());
-      add_reason(why, sizeof why, last, sizeof last, desc, row);
-      clt_log(device->context, "plan: refused %s: %s", row->name,
-              clattn_error_message());
-    } else {
-      break; /* the device or the host failed: no other row will help */
-    }
-  }
-  /* Whoever names the blocked path gets it, for the lengths that fit. */
-  if (complete || (desc->path == CLATTN_BLOCKED && plan->n_rows > 0)) {
-    append_tile(&info, plan);
+  if (status == CLATTN_OK) {
     *out = plan;
     return CLATTN_OK;
   }
-  if (status == CLATTN_OK || status == CLATTN_UNSUPPORTED ||
-      status == CLATTN_BUILD_FAILED)
-    status = clt_fail(CLATTN_UNSUPPORTED,
-                      "plan: no implementation serves this problem on this "
-                      "device%s",
-                      why);
   clt_free(info.at);
   clt_free(plan);
   return status;
@@ -238,10 +273,13 @@ const clt_row *clt_plan_row(const clattn_plan *plan,
 
 /* ---- executing ------------------------------------------------------------------ */
 
-clattn_status clattn_plan_scratch_bytes(const clattn_plan *plan, int64_t batch,
-                                        int64_t q_len, int64_t kv_len,
-                                        size_t *bytes) {
+/* Scratch of forward, or of backward. */
+static clattn_status scratch_bytes(const clattn_plan *plan, bool backward,
+                                   int64_t batch, int64_t q_len, int64_t kv_len,
+                                   size_t *bytes) {
   CLT_REQUIRE(plan, "plan: got NULL, want a plan");
+  CLT_REQUIRE(!backward || plan->backward,
+              "plan: its descriptor has backward false, want true");
   CLT_REQUIRE(bytes, "bytes: got NULL, want a place for the result");
   const struct {
     const char *name;
@@ -262,11 +300,37 @@ clattn_status clattn_plan_scratch_bytes(const clattn_plan *plan, int64_t batch,
       plan->desc.outputs & CLATTN_OUT_WEIGHTS ? CLT_F32 : 0;
   clt_work work;
   clt_work_init(&work, plan->device);
-  clt_plan_row(plan, &problem.args)->build(&problem, &work);
+  (backward ? plan->backward : clt_plan_row(plan, &problem.args))
+      ->build(&problem, &work);
   const clattn_status status = work.status;
   if (status == CLATTN_OK) *bytes = work.scratch_bytes;
   clt_work_free(&work);
   return status;
+}
+
+clattn_status clattn_plan_scratch_bytes(const clattn_plan *plan, int64_t batch,
+                                        int64_t q_len, int64_t kv_len,
+                                        size_t *bytes) {
+  return scratch_bytes(plan, false, batch, q_len, kv_len, bytes);
+}
+
+clattn_status clattn_plan_backward_scratch_bytes(const clattn_plan *plan,
+                                                 int64_t batch, int64_t q_len,
+                                                 int64_t kv_len,
+                                                 size_t *bytes) {
+  return scratch_bytes(plan, true, batch, q_len, kv_len, bytes);
+}
+
+static clattn_status check_call(const clattn_plan *plan,
+                                const clattn_queue *queue,
+                                clattn_event *const *wait, size_t n_wait) {
+  CLT_REQUIRE(plan, "plan: got NULL, want a plan");
+  CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
+  CLT_REQUIRE(queue->device == plan->device,
+              "queue: is on device %d, want the plan's device %d of the same "
+              "context",
+              queue->device->index, plan->device->index);
+  return CLATTN_OK;
 }
 
 clattn_status clattn_execute(const clattn_plan *plan, clattn_queue *queue,
@@ -274,18 +338,41 @@ clattn_status clattn_execute(const clattn_plan *plan, clattn_queue *queue,
                              clattn_event *const *wait, size_t n_wait,
                              clattn_event **event) {
   if (event) *event = NULL;
-  CLT_REQUIRE(plan, "plan: got NULL, want a plan");
-  CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
-  CLT_REQUIRE(queue->device == plan->device,
-              "queue: is on device %d, want the plan's device %d of the same "
-              "context",
-              queue->device->index, plan->device->index);
+  CLT_TRY(check_call(plan, queue, wait, n_wait));
   clt_problem problem;
   CLT_TRY(clt_problem_init(&problem, &plan->desc, plan->device, args));
   clt_work work;
   clt_work_init(&work, plan->device);
   clt_plan_row(plan, &problem.args)->build(&problem, &work);
   clattn_status status = work.status;
+  if (status == CLATTN_OK)
+    status = clt_work_submit(&work, queue, scratch, wait, n_wait, event);
+  clt_work_free(&work);
+  return status;
+}
+
+clattn_status clt_backward_add(const clattn_plan *plan, clt_work *work,
+                               const clattn_args *args,
+                               const clattn_grads *grads) {
+  clt_problem problem;
+  CLT_TRY(clt_problem_init_backward(&problem, &plan->desc, plan->device, args,
+                                    grads));
+  plan->backward->build(&problem, work);
+  return work->status;
+}
+
+clattn_status clattn_backward(const clattn_plan *plan, clattn_queue *queue,
+                              const clattn_args *args,
+                              const clattn_grads *grads, clattn_buffer *scratch,
+                              clattn_event *const *wait, size_t n_wait,
+                              clattn_event **event) {
+  if (event) *event = NULL;
+  CLT_TRY(check_call(plan, queue, wait, n_wait));
+  CLT_REQUIRE(plan->backward,
+              "plan: its descriptor has backward false, want true");
+  clt_work work;
+  clt_work_init(&work, plan->device);
+  clattn_status status = clt_backward_add(plan, &work, args, grads);
   if (status == CLATTN_OK)
     status = clt_work_submit(&work, queue, scratch, wait, n_wait, event);
   clt_work_free(&work);

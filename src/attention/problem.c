@@ -82,6 +82,10 @@ clattn_status clt_desc_check(const clattn_desc *desc) {
       "desc->path: got %d, want CLATTN_AUTO, CLATTN_FUSED, CLATTN_UNFUSED or "
       "CLATTN_BLOCKED",
       (int)desc->path);
+  CLT_REQUIRE(!desc->backward || (desc->outputs & CLATTN_OUT_LSE),
+              "desc->backward: got true with outputs 0x%x, want CLATTN_OUT_LSE "
+              "among them: gradients are computed from the saved lse",
+              (unsigned)desc->outputs);
   return CLATTN_OK;
 }
 
@@ -266,8 +270,13 @@ clattn_status clt_problem_init(clt_problem *problem, const clattn_desc *desc,
       "args->q_start: got %lld, want -2^30..2^30 or CLATTN_AT_END",
       (long long)args->q_start);
 
+  CLT_REQUIRE(args->dropout >= 0 && args->dropout < 1,
+              "args->dropout: got %g, want at least 0 and less than 1",
+              (double)args->dropout);
+
   CLT_TRY(clt_problem_from_desc(problem, desc));
   clt_attn_args *a = &problem->args;
+  clt_dropout_init(a, args->dropout, args->dropout_seed, args->dropout_offset);
   a->batch = (clt_i32)args->q.extent[0];
   a->q_len = (clt_i32)args->q.extent[2];
   a->kv_len = (clt_i32)args->k.extent[2];

@@ -28,9 +28,19 @@ enum {
   CLT_BUF_COUNT
 };
 
+/* A gradient: where it lies. */
+typedef struct clt_grad {
+  clt_view view;
+  clt_ref ref;
+  clt_i32 dtype; /* 0: absent */
+  clt_i32 add;   /* it is added to */
+} clt_grad;
+
 typedef struct clt_problem {
   clt_attn_args args;
   clt_ref buffers[CLT_BUF_COUNT]; /* PART is left to the row */
+  /* Backward only: d_out is read, the others are written where there are. */
+  clt_grad d_out, d_q, d_k, d_v, d_bias, d_sinks;
 } clt_problem;
 
 /* Every field of a descriptor, without a device. */
@@ -44,8 +54,26 @@ clattn_status clt_problem_init(clt_problem *problem, const clattn_desc *desc,
                                const clt_device *device,
                                const clattn_args *args);
 
+/* The same for backward; args->weights is ignored. */
+clattn_status clt_problem_init_backward(clt_problem *problem,
+                                        const clattn_desc *desc,
+                                        const clt_device *device,
+                                        const clattn_args *args,
+                                        const clattn_grads *grads);
+
+/* The arguments that say which weights drop (dropout.c). */
+void clt_dropout_init(clt_attn_args *args, float dropout, uint64_t seed,
+                      uint64_t offset);
+
 /* A 4-d view with broadcast dimensions as stride 0. */
 clt_view clt_view_of(const clattn_tensor *t);
+/* Rows and columns exchanged. */
+static inline clt_view clt_turned(clt_view view) {
+  const clt_i64 row = view.s[2];
+  view.s[2] = view.s[3];
+  view.s[3] = row;
+  return view;
+}
 
 #define CLT_MAX_LENGTH ((int64_t)1 << 30) /* exclusive bound of lengths */
 #define CLT_MAX_START ((int64_t)1 << 30)

@@ -209,3 +209,59 @@ clattn_status clattn_copy(clattn_queue *queue, const clattn_tensor *src,
   clt_work_free(&work);
   return status;
 }
+
+/* ---- first-use checks ------------------------------------------------------------ */
+
+static void rotary_steps(clt_work *work, const clt_guard_site *site) {
+  const clt_i32 type = site->half ? CLT_F16 : CLT_F32;
+  const clt_rotary_args a = {.x = {0, {480, 160, 16, 1}},
+                             .out = {0, {480, 160, 16, 1}},
+                             .cos = {2048, {0, 0, 6, 1}},
+                             .sin = {2560, {0, 0, 6, 1}},
+                             .batch = 2,
+                             .heads = 3,
+                             .rows = 10,
+                             .dim = 16,
+                             .rotary_dim = 12,
+                             .n_rows = 20,
+                             .x_dtype = type,
+                             .out_dtype = CLT_F32,
+                             .table_dtype = type,
+                             .position_start = 3,
+                             .interleaved = site->half};
+  clt_step *step = clt_work_add(work, site->kernel, &a, 10, 1, 2, 16);
+  if (!step) return;
+  step->n_buffers = 5;
+  step->buffers[0].mem = step->buffers[2].mem = step->buffers[3].mem =
+      site->in->mem;
+  step->buffers[1].mem = site->out->mem;
+}
+
+static void copy_steps(clt_work *work, const clt_guard_site *site) {
+  const clt_copy_args a = {.src = {5, {700, 350, 17, 1}},
+                           .dst = {1, {2, 800, 40, 2}},
+                           .batch = 1,
+                           .heads = 2,
+                           .rows = 19,
+                           .dim = 17,
+                           .src_dtype = site->half ? CLT_F16 : CLT_F32,
+                           .dst_dtype = CLT_F32};
+  clt_step *step = clt_work_add(work, site->kernel, &a, 2, 2, 1, 16);
+  if (!step) return;
+  step->n_buffers = 2;
+  step->buffers[0].mem = site->in->mem;
+  step->buffers[1].mem = site->out->mem;
+}
+
+static void set_steps(clt_work *work, const clt_guard_site *site) {
+  clt_set_args a = {.offset = 3, .count = CLT_SET_MAX};
+  for (int i = 0; i < CLT_SET_MAX; i++) a.values[i] = 1000 * i - 7;
+  clt_step *step = clt_work_add(work, site->kernel, &a, 1, 1, 1, 16);
+  if (!step) return;
+  step->n_buffers = 1;
+  step->buffers[0].mem = site->out->mem;
+}
+
+const clt_guard_problem clt_guard_rotary = {rotary_steps, NULL, 2, false};
+const clt_guard_problem clt_guard_copy = {copy_steps, NULL, 2, false};
+const clt_guard_problem clt_guard_set = {set_steps, NULL, 1, true};

@@ -12,19 +12,18 @@ static bool masked(const clt_attn_args *a) {
   return a->has_mask || a->has_key_mask || a->bias_dtype != 0;
 }
 
-static void fill_buffers(clt_step *step, const clt_problem *problem) {
+void clt_fill_buffers(clt_step *step, const clt_problem *problem) {
   if (!step) return;
   step->n_buffers = CLT_BUF_COUNT;
   memcpy(step->buffers, problem->buffers, sizeof problem->buffers);
 }
 
-/* Adds a step of a *_tile kernel. */
-static void add_tiles(clt_work *work, const clt_problem *problem,
-                      clt_kernel kernel, size_t gx, size_t gy, size_t gz,
-                      size_t width, size_t height, size_t local_floats) {
+void clt_add_tiles(clt_work *work, const clt_problem *problem,
+                   clt_kernel kernel, size_t gx, size_t gy, size_t gz,
+                   size_t width, size_t height, size_t local_floats) {
   clt_step *step = clt_work_add(work, kernel, &problem->args, gx, gy, gz,
                                 local_floats * sizeof(float));
-  fill_buffers(step, problem);
+  clt_fill_buffers(step, problem);
   if (step) {
     step->group_size[0] = width;
     step->group_size[1] = height;
@@ -44,7 +43,7 @@ static void fused_build(const clt_problem *problem, clt_work *work) {
       clt_ceil_div((size_t)a->q_len, (size_t)block_rows(work->device)),
       (size_t)a->q_heads, (size_t)a->batch,
       fused_local(work->device, a) * sizeof(float));
-  fill_buffers(step, problem);
+  clt_fill_buffers(step, problem);
 }
 
 /* ---- blocked: the same with all scores of a block, and so the weights -------------- */
@@ -102,7 +101,7 @@ static void blocked_build(const clt_problem *problem, clt_work *work) {
     return;
   }
   const bool each_head = !(a->average_weights && a->weights_dtype);
-  fill_buffers(
+  clt_fill_buffers(
       clt_work_add(
           work, CLT_K_ATTN_BLOCKED, a,
           clt_ceil_div((size_t)a->q_len, (size_t)block_rows(work->device)),
@@ -128,11 +127,11 @@ static void fused_tile_build(const clt_problem *problem, clt_work *work) {
   const clt_attn_args *a = &problem->args;
   const size_t height = clt_tile_height(work->device, CLT_K_ATTN_FUSED_TILE,
                                         (size_t)a->q_len, fused_tile_floats, a);
-  add_tiles(work, problem, CLT_K_ATTN_FUSED_TILE,
-            clt_ceil_div((size_t)a->q_len, TILE_R * height) *
-                clt_ceil_div((size_t)a->v_dim, FUSED_TILE_DV),
-            (size_t)a->q_heads, (size_t)a->batch, TILE_X, height,
-            fused_tile_floats(height, a));
+  clt_add_tiles(work, problem, CLT_K_ATTN_FUSED_TILE,
+                clt_ceil_div((size_t)a->q_len, TILE_R * height) *
+                    clt_ceil_div((size_t)a->v_dim, FUSED_TILE_DV),
+                (size_t)a->q_heads, (size_t)a->batch, TILE_X, height,
+                fused_tile_floats(height, a));
 }
 
 /* ---- split-KV: few queries against many keys ---------------------------------- */
@@ -191,11 +190,11 @@ static void split_build(const clt_problem *problem, clt_work *work) {
   const size_t gz = (size_t)a->batch;
   split_parts(&p, work, gy);
   const size_t local = split_local(work->device, a) * sizeof(float);
-  fill_buffers(clt_work_add(work, CLT_K_ATTN_SPLIT, a, (size_t)a->n_splits, gy,
-                            gz, local),
-               &p);
+  clt_fill_buffers(clt_work_add(work, CLT_K_ATTN_SPLIT, a, (size_t)a->n_splits,
+                                gy, gz, local),
+                   &p);
   if (a->n_splits > 1)
-    fill_buffers(
+    clt_fill_buffers(
         clt_work_add(work, CLT_K_ATTN_MERGE, a, (size_t)a->q_len,
                      (size_t)a->q_heads, gz,
                      CLT_PAD((size_t)a->v_dim, MAX_LANES) * sizeof(float)),
@@ -222,13 +221,13 @@ static void split_tile_build(const clt_problem *problem, clt_work *work) {
   const size_t height =
       clt_tile_height(work->device, CLT_K_ATTN_SPLIT_TILE, (size_t)a->kv_len,
                       split_tile_floats, a);
-  add_tiles(work, &p, CLT_K_ATTN_SPLIT_TILE,
-            (size_t)a->n_splits * clt_ceil_div((size_t)a->v_dim, SPLIT_TILE_DV),
-            chunks, (size_t)a->batch, TILE_X, height,
-            split_tile_floats(height, a));
+  clt_add_tiles(
+      work, &p, CLT_K_ATTN_SPLIT_TILE,
+      (size_t)a->n_splits * clt_ceil_div((size_t)a->v_dim, SPLIT_TILE_DV),
+      chunks, (size_t)a->batch, TILE_X, height, split_tile_floats(height, a));
   if (a->n_splits > 1)
-    add_tiles(work, &p, CLT_K_ATTN_MERGE_TILE, (size_t)a->q_len,
-              (size_t)a->q_heads, (size_t)a->batch, MERGE_TILE_ITEMS, 1, 0);
+    clt_add_tiles(work, &p, CLT_K_ATTN_MERGE_TILE, (size_t)a->q_len,
+                  (size_t)a->q_heads, (size_t)a->batch, MERGE_TILE_ITEMS, 1, 0);
 }
 
 /* ---- unfused: matmul, softmax, matmul ------------------------------------------- */
@@ -236,12 +235,9 @@ static void split_tile_build(const clt_problem *problem, clt_work *work) {
 /* Scores in scratch at a time: small enough to stay near the caches. */
 #define UNFUSED_BYTES ((size_t)32 << 20)
 
-/* How many batches and heads of scores to hold at once. A chunk is whole
- * batches, or heads of one batch: whole groups of heads, or a single head. */
-static void choose_chunk(const clt_attn_args *a, size_t limit, int *batches,
-                         int *heads) {
-  const size_t one = (size_t)a->q_len * (size_t)a->kv_len * sizeof(float);
-  size_t fit = (limit < UNFUSED_BYTES ? limit : UNFUSED_BYTES) / one;
+void clt_choose_chunk(const clt_attn_args *a, size_t bytes, size_t limit,
+                      bool whole_groups, int *batches, int *heads) {
+  size_t fit = (limit < UNFUSED_BYTES ? limit : UNFUSED_BYTES) / bytes;
   if (fit >= (size_t)a->q_heads) {
     fit /= (size_t)a->q_heads;
     *heads = a->q_heads;
@@ -251,6 +247,7 @@ static void choose_chunk(const clt_attn_args *a, size_t limit, int *batches,
     *heads = fit >= (size_t)a->group
                  ? (int)(fit / (size_t)a->group * (size_t)a->group)
                  : 1;
+    if (whole_groups && *heads < a->group) *heads = a->group;
   }
 }
 
@@ -312,13 +309,14 @@ static void add_softmax(const clt_problem *problem, clt_work *work,
                         bool average) {
   const clt_attn_args *a = &problem->args;
   const size_t rows = clt_ceil_div((size_t)a->q_len, SOFTMAX_ROWS);
-  fill_buffers(clt_work_add(work, CLT_K_ATTN_SOFTMAX, a, rows,
-                            (size_t)a->head_count, (size_t)a->batch_count, 16),
-               problem);
+  clt_fill_buffers(
+      clt_work_add(work, CLT_K_ATTN_SOFTMAX, a, rows, (size_t)a->head_count,
+                   (size_t)a->batch_count, 16),
+      problem);
   if (average)
-    fill_buffers(clt_work_add(work, CLT_K_ATTN_AVERAGE, a, rows, 1,
-                              (size_t)a->batch_count, 16),
-                 problem);
+    clt_fill_buffers(clt_work_add(work, CLT_K_ATTN_AVERAGE, a, rows, 1,
+                                  (size_t)a->batch_count, 16),
+                     problem);
 }
 
 static size_t softmax_tile_floats(size_t height, const void *args) {
@@ -338,12 +336,12 @@ static void add_softmax_tile(const clt_problem *problem, clt_work *work,
   const size_t height =
       clt_tile_height(work->device, CLT_K_ATTN_SOFTMAX_TILE,
                       (size_t)a->kv_len / TILE_R, softmax_tile_floats, a);
-  add_tiles(work, problem, CLT_K_ATTN_SOFTMAX_TILE, (size_t)a->q_len,
-            (size_t)a->head_count, (size_t)a->batch_count, TILE_X * height, 1,
-            softmax_tile_floats(height, a));
+  clt_add_tiles(work, problem, CLT_K_ATTN_SOFTMAX_TILE, (size_t)a->q_len,
+                (size_t)a->head_count, (size_t)a->batch_count, TILE_X * height,
+                1, softmax_tile_floats(height, a));
   if (average)
-    add_tiles(work, problem, CLT_K_ATTN_AVERAGE_TILE, (size_t)a->q_len, 1,
-              (size_t)a->batch_count, TILE_MIN_GROUP, 1, 0);
+    clt_add_tiles(work, problem, CLT_K_ATTN_AVERAGE_TILE, (size_t)a->q_len, 1,
+                  (size_t)a->batch_count, TILE_MIN_GROUP, 1, 0);
 }
 
 static void unfused_with(const clt_problem *problem, clt_work *work,
@@ -368,7 +366,7 @@ static void unfused_with(const clt_problem *problem, clt_work *work,
     return;
   }
   int batches, heads;
-  choose_chunk(a, limit, &batches, &heads);
+  clt_choose_chunk(a, one, limit, false, &batches, &heads);
 
   const size_t chunk = one * (size_t)batches * (size_t)heads;
   a->part = (clt_i64)(clt_work_scratch(work, chunk) / sizeof(float));

@@ -27,13 +27,14 @@ typedef struct case_output {
   double max_error; /* |got - want|, set by the check                 */
 } case_output;
 
-enum { CASE_MAX_BUFFERS = 32, CASE_MAX_OUTPUTS = 8 };
+enum { CASE_MAX_BUFFERS = 32, CASE_MAX_OUTPUTS = 16 };
 
 typedef struct cli_case {
   clattn_kit_safetensors *file;
   char name[256];
   const char *op;
-  int opset;         /* 0: clattn                                           */
+  int opset;    /* 0: clattn                                           */
+  bool foreign; /* neither op nor opset: a file of another purpose         */
   bool says_outputs; /* the file has any out.NAME                           */
   const case_target *target;
   bool weights; /* this run asks for weights where the case has them        */
@@ -62,9 +63,9 @@ double case_max_error(const cli_case *c);
 
 /* ---- for the builders: each returns false with a verdict set ------------- */
 
-bool case_attention(cli_case *c);
+bool case_attention(cli_case *c); /* and its gradients */
 bool case_rotary(cli_case *c);
-bool case_layer(cli_case *c);
+bool case_layer(cli_case *c); /* and its gradients */
 
 bool case_fail(cli_case *c, const char *format, ...) CLI_PRINTF(2, 3);
 bool case_skip(cli_case *c, const char *format, ...) CLI_PRINTF(2, 3);
@@ -88,6 +89,8 @@ bool case_upload(cli_case *c, const clattn_kit_tensor *tensor,
 /* The same bytes seen as [b,h,s,d]. */
 bool case_upload_as(cli_case *c, const clattn_kit_tensor *tensor, int64_t b,
                     int64_t h, int64_t s, int64_t d, clattn_tensor *view);
+/* Whether the case is to give out.NAME: the file has it, or names no output. */
+bool case_gives(const cli_case *c, const char *name);
 /* Whether the file has out.NAME, and of which type (else `absent`). */
 bool case_wants(const cli_case *c, const char *name);
 clattn_dtype case_want_dtype(const cli_case *c, const char *name,

@@ -1,5 +1,6 @@
 /* case_attention.c - the op Attention: ONNX's operator and this library's own
- * cases, as one call of clattn_execute. */
+ * cases, as one call of clattn_execute; and the op AttentionGrad, with
+ * clattn_backward behind it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,15 @@ static const char *const outputs[] = {
     "Y", "lse", "weights", "present_key", "present_value", "qk_matmul_output",
     NULL};
 
+/* Of AttentionGrad. */
+static const char *const grad_attributes[] = {
+    "is_causal",   "scale",        "softcap", "q_num_heads", "kv_num_heads",
+    "window_left", "window_right", "q_start", NULL};
+static const char *const grad_inputs[] = {
+    "Q",     "K",  "V", "attn_mask", "kv_lengths", "alibi_slopes",
+    "sinks", "dY", NULL};
+static const char *const grad_outputs[] = {"Y", "lse", "dQ", "dK", "dV", NULL};
+
 /* B batch; Hq, Hk heads; Sq query rows; S new keys; P past keys; T = P + S;
  * D and Dv head sizes. */
 typedef struct problem {
@@ -40,6 +50,7 @@ typedef struct problem {
   bool merged; /* inputs are (B,S,H*D) rather than (B,H,S,D) */
   clattn_desc desc;
   clattn_args args;
+  clattn_grads grads;
 } problem;
 
 /* ---- shapes -------------------------------------------------------------- */
@@ -68,13 +79,19 @@ static bool split_shape(problem *p, const clattn_kit_tensor *tensor,
   return true;
 }
 
+/* A dense buffer as [B,h,s,d], in the file's order of axes. */
+static clattn_tensor view_heads(const problem *p, clattn_buffer *buffer,
+                                clattn_dtype dtype, int64_t h, int64_t s,
+                                int64_t d) {
+  return p->merged ? clattn_view_bshd(buffer, dtype, p->B, h, s, d)
+                   : clattn_view_bhsd(buffer, dtype, p->B, h, s, d);
+}
+
 /* Uploads Q, K or V and sees it as [B,h,s,d]. */
 static bool upload_heads(problem *p, const clattn_kit_tensor *tensor, int64_t h,
                          int64_t s, int64_t d, clattn_tensor *view) {
   if (!case_upload(p->c, tensor, view)) return false;
-  *view = p->merged
-              ? clattn_view_bshd(view->buffer, view->dtype, p->B, h, s, d)
-              : clattn_view_bhsd(view->buffer, view->dtype, p->B, h, s, d);
+  *view = view_heads(p, view->buffer, view->dtype, h, s, d);
   return true;
 }
 
@@ -294,25 +311,30 @@ static bool load_desc(problem *p) {
   return true;
 }
 
-static bool expect_out(problem *p) {
-  const clattn_dtype dtype = p->args.q.dtype;
-  const int64_t merged[] = {p->B, p->Sq, p->Hq * p->Dv};
-  const int64_t apart[] = {p->B, p->Hq, p->Sq, p->Dv};
+/* Memory for an output that is split into heads like Q, K and V. */
+static bool expect_heads(problem *p, const char *name, clattn_dtype dtype,
+                         int64_t h, int64_t s, int64_t d, clattn_tensor *view) {
+  const int64_t merged[] = {p->B, s, h * d}, apart[] = {p->B, h, s, d};
   clattn_buffer *buffer;
   int64_t offset;
-  if (!case_expect(p->c, "Y", dtype, p->merged ? 3 : 4,
+  if (!case_expect(p->c, name, dtype, p->merged ? 3 : 4,
                    p->merged ? merged : apart, &buffer, &offset))
     return false;
-  p->args.out =
-      p->merged ? clattn_view_bshd(buffer, dtype, p->B, p->Hq, p->Sq, p->Dv)
-                : clattn_view_bhsd(buffer, dtype, p->B, p->Hq, p->Sq, p->Dv);
-  p->args.out.offset = offset;
+  *view = view_heads(p, buffer, dtype, h, s, d);
+  view->offset = offset;
   return true;
+}
+
+static bool expect_out(problem *p) {
+  return expect_heads(p, "Y", p->args.q.dtype, p->Hq, p->Sq, p->Dv,
+                      &p->args.out);
 }
 
 static bool expect_lse(problem *p) {
   cli_case *c = p->c;
-  if (c->says_outputs ? !case_wants(c, "lse") : c->opset != 0) return true;
+  if (!p->desc.backward &&
+      (c->says_outputs ? !case_wants(c, "lse") : c->opset != 0))
+    return true;
   const int64_t shape[] = {p->B, p->Hq, p->Sq, 1};
   clattn_buffer *buffer;
   int64_t offset;
@@ -339,21 +361,55 @@ static bool expect_weights(problem *p) {
   return true;
 }
 
+/* ---- gradients ----------------------------------------------------------- */
+
+static bool expect_grad(problem *p, const char *name, const clattn_tensor *of,
+                        clattn_tensor *view) {
+  if (!case_gives(p->c, name)) return true;
+  return expect_heads(p, name, case_want_dtype(p->c, name, of->dtype),
+                      of->extent[1], of->extent[2], of->extent[3], view);
+}
+
+static bool load_grads(problem *p) {
+  cli_case *c = p->c;
+  clattn_kit_tensor d_out;
+  int64_t h, s, d;
+  if (!case_required(c, "dY", &d_out)) return false;
+  if (d_out.rank != (p->merged ? 3 : 4))
+    return case_fail(c, "dY: got rank %d, want Q's", d_out.rank);
+  if (!split_shape(p, &d_out, p->Hq, &h, &s, &d)) return false;
+  if (h != p->Hq || s != p->Sq || d != p->Dv)
+    return case_fail(c, "dY: its shape is not that of Y");
+  return upload_heads(p, &d_out, h, s, d, &p->grads.d_out) &&
+         expect_grad(p, "dQ", &p->args.q, &p->grads.d_q) &&
+         expect_grad(p, "dK", &p->args.k, &p->grads.d_k) &&
+         expect_grad(p, "dV", &p->args.v, &p->grads.d_v);
+}
+
+/* ---- running ------------------------------------------------------------- */
+
 bool case_attention(cli_case *c) {
   problem p = {.c = c};
   clattn_desc_init(&p.desc);
   clattn_args_init(&p.args);
-  if (!case_knows(c, attributes, inputs, outputs) || !load_qkv(&p) ||
-      !load_past(&p) || !load_mask(&p) || !load_vectors(&p) ||
+  clattn_grads_init(&p.grads);
+  const bool grad = strcmp(c->op, "AttentionGrad") == 0;
+  p.desc.backward = grad;
+  if (!(grad ? case_knows(c, grad_attributes, grad_inputs, grad_outputs)
+             : case_knows(c, attributes, inputs, outputs)) ||
+      !load_qkv(&p) || !load_past(&p) || !load_mask(&p) || !load_vectors(&p) ||
       !load_position(&p) || !load_desc(&p) || !expect_out(&p) ||
-      !expect_lse(&p) || !expect_weights(&p))
+      !expect_lse(&p) || !expect_weights(&p) || (grad && !load_grads(&p)))
     return false;
   const case_target *t = c->target;
   clattn_plan *plan;
   if (!case_ok(c, clattn_plan_create(t->context, t->device, &p.desc, &plan)))
     return false;
-  const bool ok =
+  bool ok =
       case_ok(c, clattn_execute(plan, t->queue, &p.args, NULL, NULL, 0, NULL));
+  if (ok && grad)
+    ok = case_ok(c, clattn_backward(plan, t->queue, &p.args, &p.grads, NULL,
+                                    NULL, 0, NULL));
   clattn_plan_destroy(plan);
   return ok;
 }

@@ -1,4 +1,7 @@
-/* case_layer.c - the op MultiHeadAttention: PyTorch's layer, batch first. */
+/* case_layer.c - the op MultiHeadAttention: PyTorch's layer, batch first; and
+ * MultiHeadAttentionGrad, the same with the layer's gradients. */
+#include <string.h>
+
 #include "case.h"
 
 static const char *const attributes[] = {"num_heads", "average_weights",
@@ -18,6 +21,36 @@ static const char *const inputs[] = {"query",
                                      "key_padding_mask",
                                      NULL};
 static const char *const outputs[] = {"output", "weights", NULL};
+/* Of MultiHeadAttentionGrad. */
+static const char *const grad_inputs[] = {"query",
+                                          "key",
+                                          "value",
+                                          "attn_mask",
+                                          "q_proj_weight",
+                                          "k_proj_weight",
+                                          "v_proj_weight",
+                                          "out_proj_weight",
+                                          "q_proj_bias",
+                                          "k_proj_bias",
+                                          "v_proj_bias",
+                                          "out_proj_bias",
+                                          "key_padding_mask",
+                                          "d_output",
+                                          NULL};
+static const char *const grad_outputs[] = {"output",
+                                           "weights",
+                                           "d_query",
+                                           "d_key",
+                                           "d_value",
+                                           "d_q_proj_weight",
+                                           "d_k_proj_weight",
+                                           "d_v_proj_weight",
+                                           "d_out_proj_weight",
+                                           "d_q_proj_bias",
+                                           "d_k_proj_bias",
+                                           "d_v_proj_bias",
+                                           "d_out_proj_bias",
+                                           NULL};
 
 /* B batch, L query rows, S keys. */
 typedef struct layer {
@@ -25,6 +58,7 @@ typedef struct layer {
   int64_t B, L, S;
   clattn_mha_config config;
   clattn_mha_args args;
+  clattn_mha_grads grads;
 } layer;
 
 static bool load_inputs(layer *y) {
@@ -110,25 +144,84 @@ static bool expect_outputs(layer *y, int64_t out_dim) {
   return true;
 }
 
+/* ---- gradients ----------------------------------------------------------- */
+
+/* Memory for the gradient of a tensor, [..,rows,cols] in rank axes. */
+static bool expect_grad(layer *y, const char *name, const clattn_tensor *of,
+                        int rank, clattn_tensor *view) {
+  cli_case *c = y->c;
+  if (of->buffer == NULL || !case_gives(c, name)) return true;
+  const int64_t *e = of->extent;
+  const int64_t shape[] = {e[0], e[2], e[3]};
+  const clattn_dtype dtype = case_want_dtype(c, name, of->dtype);
+  clattn_buffer *buffer;
+  int64_t offset;
+  if (!case_expect(c, name, dtype, rank, shape + 3 - rank, &buffer, &offset))
+    return false;
+  *view = clattn_view_bhsd(buffer, dtype, e[0], e[1], e[2], e[3]);
+  view->offset = offset;
+  return true;
+}
+
+static bool load_grads(layer *y, const clattn_mha_weights *w, int64_t out_dim) {
+  cli_case *c = y->c;
+  clattn_kit_tensor d_output;
+  clattn_mha_grads *g = &y->grads;
+  clattn_mha_weights *d = &g->d_weights;
+  return case_required(c, "d_output", &d_output) &&
+         case_upload_as(c, &d_output, y->B, 1, y->L, out_dim, &g->d_output) &&
+         expect_grad(y, "d_query", &y->args.query, 3, &g->d_query) &&
+         expect_grad(y, "d_key", &y->args.key, 3, &g->d_key) &&
+         expect_grad(y, "d_value", &y->args.value, 3, &g->d_value) &&
+         expect_grad(y, "d_q_proj_weight", &w->q_weight, 2, &d->q_weight) &&
+         expect_grad(y, "d_k_proj_weight", &w->k_weight, 2, &d->k_weight) &&
+         expect_grad(y, "d_v_proj_weight", &w->v_weight, 2, &d->v_weight) &&
+         expect_grad(y, "d_out_proj_weight", &w->o_weight, 2, &d->o_weight) &&
+         expect_grad(y, "d_q_proj_bias", &w->q_bias, 1, &d->q_bias) &&
+         expect_grad(y, "d_k_proj_bias", &w->k_bias, 1, &d->k_bias) &&
+         expect_grad(y, "d_v_proj_bias", &w->v_bias, 1, &d->v_bias) &&
+         expect_grad(y, "d_out_proj_bias", &w->o_bias, 1, &d->o_bias);
+}
+
+/* ---- running ------------------------------------------------------------- */
+
+static bool run_layer(layer *y, clattn_kit_mha *mha) {
+  cli_case *c = y->c;
+  clattn_queue *queue = c->target->queue;
+  clattn_mha *core = clattn_kit_mha_layer(mha);
+  clattn_mha_config resolved;
+  clattn_mha_weights weights;
+  const bool grad = y->config.backward;
+  return case_ok(c, clattn_kit_mha_parts(mha, &resolved, &weights)) &&
+         expect_outputs(y, resolved.out_dim) &&
+         (!grad || load_grads(y, &weights, resolved.out_dim)) &&
+         case_ok(c, clattn_mha_forward(core, queue, &y->args, NULL, 0, NULL)) &&
+         (!grad || case_ok(c, clattn_mha_backward(core, queue, &y->args,
+                                                  &y->grads, NULL, 0, NULL))) &&
+         case_ok(c, clattn_queue_finish(queue)); /* the weights go next */
+}
+
 bool case_layer(cli_case *c) {
   layer y = {.c = c};
+  int64_t self;
   clattn_mha_config_init(&y.config);
   clattn_mha_args_init(&y.args);
-  if (!case_knows(c, attributes, inputs, outputs) || !load_inputs(&y) ||
-      !load_config(&y) || !load_masks(&y))
+  clattn_mha_grads_init(&y.grads);
+  const bool grad = strcmp(c->op, "MultiHeadAttentionGrad") == 0;
+  y.config.backward = grad;
+  if (!case_knows(c, attributes, grad ? grad_inputs : inputs,
+                  grad ? grad_outputs : outputs) ||
+      !load_inputs(&y) || !load_config(&y) || !load_masks(&y) ||
+      !case_integer(c, "self_attention", 0, &self))
     return false;
+  if (grad && self != 0) /* one tensor, whose whole gradient is d_query */
+    y.args.key = y.args.value = (clattn_tensor){0};
   const case_target *t = c->target;
   clattn_kit_mha *mha;
   if (!case_ok(c, clattn_kit_mha_load(t->context, t->device, t->queue, c->file,
                                       "in.", &y.config, &mha)))
     return false;
-  clattn_mha_config resolved;
-  const bool ok =
-      case_ok(c, clattn_kit_mha_parts(mha, &resolved, NULL)) &&
-      expect_outputs(&y, resolved.out_dim) &&
-      case_ok(c, clattn_mha_forward(clattn_kit_mha_layer(mha), t->queue,
-                                    &y.args, NULL, 0, NULL)) &&
-      case_ok(c, clattn_queue_finish(t->queue)); /* the weights go next */
+  const bool ok = run_layer(&y, mha);
   clattn_kit_mha_destroy(mha);
   return ok;
 }

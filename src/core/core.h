@@ -191,6 +191,8 @@ clattn_status clt_tensor_check(const clt_device *device, const clattn_tensor *t,
 clattn_status clt_tensor_disjoint(const clattn_tensor *out,
                                   const char *out_name, const clattn_tensor *in,
                                   const char *in_name);
+/* Only bits of CLATTN_ADD_TO_*, else names the argument `accumulate`. */
+clattn_status clt_accumulate_check(uint32_t accumulate);
 /* a * b in *product, false on overflow; both >= 0. */
 bool clt_mul(int64_t a, int64_t b, int64_t *product);
 

@@ -200,3 +200,13 @@ clattn_status clt_tensor_disjoint(const clattn_tensor *out,
               in_name);
   return CLATTN_OK;
 }
+
+clattn_status clt_accumulate_check(uint32_t accumulate) {
+  const uint32_t known = CLATTN_ADD_TO_INPUTS | CLATTN_ADD_TO_WEIGHTS;
+  CLT_REQUIRE((accumulate & ~known) == 0,
+              "accumulate: got 0x%" PRIx32
+              ", want bits of CLATTN_ADD_TO_INPUTS (1) and "
+              "CLATTN_ADD_TO_WEIGHTS (2)",
+              accumulate);
+  return CLATTN_OK;
+}

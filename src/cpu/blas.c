@@ -131,6 +131,9 @@ clattn_status clt_cpu_blas_matmul(const clt_host *host, const void *args,
   if (p->skip_zero)
     return host->fail(CLATTN_UNSUPPORTED,
                       "BLAS: multiplies hidden terms, 0 * NaN included");
+  if (p->add && p->bias_dtype != 0)
+    return host->fail(CLATTN_UNSUPPORTED,
+                      "BLAS: cannot add to C and have a bias");
   clattn_status status = find_layouts(host, p, &la, &lb, &lc);
   if (status != CLATTN_OK) return status;
 
@@ -139,7 +142,7 @@ clattn_status clt_cpu_blas_matmul(const clt_host *host, const void *args,
       const float *ai = a + element(&p->a, i, h);
       const float *bi = b + element(&p->b, i, h / p->b_group);
       float *ci = c + element(&p->c, i, h);
-      float beta = 0.0f;
+      float beta = p->add ? 1.0f : 0.0f;
       if (p->bias_dtype != 0) {
         fill_bias(p, bias + p->bias.offset, ci);
         beta = 1.0f;

@@ -104,6 +104,9 @@ static clattn_status describe(const clt_step *step, product *p) {
   if (g->skip_zero)
     return ocl_error(CLATTN_UNSUPPORTED,
                      "CLBlast product: 0 * NaN cannot be left out");
+  if (g->add && g->bias_dtype != 0)
+    return ocl_error(CLATTN_UNSUPPORTED,
+                     "CLBlast product: cannot add to C and have a bias");
   if (g->m < 1 || g->n < 1 || g->k < 1 || g->batch < 1 || g->heads < 1 ||
       g->b_group < 1)
     return ocl_error(CLATTN_UNSUPPORTED, "CLBlast product: an extent is 0");
@@ -187,7 +190,7 @@ cl_int ocl_blas_enqueue(ocl_queue *queue, const clt_step *step,
   const int a_way = p.a.by_columns == p.c.by_columns ? PLAIN : TRANSPOSED;
   const int b_way = p.b.by_columns == p.c.by_columns ? TRANSPOSED : PLAIN;
   const size_t m = (size_t)g->m, n = (size_t)g->n, k = (size_t)g->k;
-  const float beta = bias_kernel ? 1.0f : 0.0f;
+  const float beta = bias_kernel || g->add ? 1.0f : 0.0f;
   const size_t count = (size_t)g->batch * (size_t)g->heads;
   size_t a_step, b_step, c_step;
   if (count > 1 && flat_stride(&g->a, g, 1, &a_step) &&

@@ -21,6 +21,7 @@ static void resolve(attn_case *c) {
   if (!c->windowed) c->left = c->right = -1;
   if (c->temperature == 0) c->temperature = 1;
   if (c->size == 0) c->size = 1;
+  if (c->backward) c->lse = true;
 }
 
 /* [B,Hq,Sq,Skv] with 1 where the pattern has '1'. */
@@ -101,6 +102,12 @@ static bool key_seen(const attn_problem *p, int b, int g, int j) {
   return false;
 }
 
+bool attn_row_alive(const attn_problem *p, int b, int h, int i) {
+  for (int j = 0; j < p->c.skv; j++)
+    if (ora_sees(&p->oracle, b, h, i, j)) return true;
+  return false;
+}
+
 /* A NaN with every payload bit set, also as float: what GPUs and memset make. */
 static double full_nan(void) {
   const uint64_t bits = UINT64_C(0x7fffffffffffffff);
@@ -129,6 +136,20 @@ static void poison(attn_problem *p, double *k, double *v) {
       }
 }
 
+/* Spoils queries of rows that see nothing. */
+static void poison_rows(attn_problem *p, double *q) {
+  const attn_case *c = &p->c;
+  const double bad[3] = {NAN, INFINITY, -INFINITY};
+  int n = 0;
+  for (int b = 0; b < c->b; b++)
+    for (int h = 0; h < c->hq; h++)
+      for (int i = 0; i < c->sq; i++) {
+        if (attn_row_alive(p, b, h, i)) continue;
+        double *row = q + (((int64_t)b * c->hq + h) * c->sq + i) * c->d;
+        for (int d = 0; d < c->d; d++) row[d] = bad[n++ % 3];
+      }
+}
+
 static void make_qkv(attn_problem *p, th_rng *rng) {
   const attn_case *c = &p->c;
   const int64_t extent[3][4] = {{c->b, c->hq, c->sq, c->d},
@@ -139,6 +160,7 @@ static void make_qkv(attn_problem *p, th_rng *rng) {
     v[i] = th_values(&p->pool, rng, c->dtype, th_count(extent[i]),
                      i == 2 ? 1 : c->size);
   if (c->poison) poison(p, v[1], v[2]);
+  if (c->poison_rows) poison_rows(p, v[0]);
   th_tensor t[3];
   int first = c->pack == PACK_QKV ? 0 : 1;
   if (c->pack)
@@ -186,6 +208,7 @@ static void make_desc(attn_problem *p) {
       (c->lse ? CLATTN_OUT_LSE : 0u) | (c->weights ? CLATTN_OUT_WEIGHTS : 0u);
   d->weights_stage = c->stage;
   d->average_weights = c->average;
+  d->backward = c->backward;
 }
 
 void attn_problem_init(attn_problem *p, const attn_case *given, uint64_t seed) {
@@ -221,6 +244,9 @@ void attn_problem_init(attn_problem *p, const attn_case *given, uint64_t seed) {
       .q_start = c->start == START_AT ? c->q_start : ORA_AT_END,
       .stage = stage[c->stage],
       .average = c->average,
+      .dropout = (float)c->dropout,
+      .dropout_seed = c->dropout > 0 ? th_next(&rng) : 0,
+      .dropout_offset = c->dropout > 0 ? th_next(&rng) : 0,
       .out_type = th_type(c->dtype),
       .weights_type = th_type(narrow),
   };
@@ -289,6 +315,9 @@ void attn_problem_bind(attn_problem *p, const th_device *device,
   args->alibi_slopes = p->slopes.view, args->sinks = p->sinks.view;
   args->out = p->out.view, args->lse = p->lse.view;
   args->weights = p->weights.view;
+  args->dropout = (float)p->oracle.dropout;
+  args->dropout_seed = p->oracle.dropout_seed;
+  args->dropout_offset = p->oracle.dropout_offset;
   if (p->c.start == START_AT) args->q_start = p->c.q_start;
 }
 
@@ -350,32 +379,43 @@ static bool run_with_scratch(const attn_problem *p, const th_device *device,
   return true;
 }
 
-tc_result attn_problem_run(attn_problem *p, const th_device *device,
-                           clattn_path path, char *message, size_t room) {
-  clattn_plan *plan = NULL;
-  clattn_args args;
+tc_result attn_problem_plan(attn_problem *p, const th_device *device,
+                            clattn_path path, clattn_plan **plan, char *message,
+                            size_t room) {
   p->desc.path = path;
   bool impossible =
       p->c.weights &&
       (path == CLATTN_FUSED ||
        (path == CLATTN_BLOCKED &&
         ((p->c.average && p->c.dtype != CLATTN_F32) || p->c.stage)));
+  bool optional = p->c.backward && path == CLATTN_BLOCKED;
   clattn_status status =
-      clattn_plan_create(device->context, device->index, &p->desc, &plan);
-  if (impossible && status == CLATTN_UNSUPPORTED && !plan) return TC_SKIP;
+      clattn_plan_create(device->context, device->index, &p->desc, plan);
+  if ((impossible || optional) && status == CLATTN_UNSUPPORTED && !*plan)
+    return TC_SKIP;
   if (status != CLATTN_OK || impossible) {
     snprintf(message, room, "plan: %s: %s", clattn_status_name(status),
              clattn_error_message());
-    clattn_plan_destroy(plan);
+    clattn_plan_destroy(*plan);
     return TC_FAIL;
   }
   size_t bytes;
   if (path == CLATTN_BLOCKED && p->c.skv > 3000 &&
-      clattn_plan_scratch_bytes(plan, p->c.b, p->c.sq, p->c.skv, &bytes) ==
+      clattn_plan_scratch_bytes(*plan, p->c.b, p->c.sq, p->c.skv, &bytes) ==
           CLATTN_UNSUPPORTED) { /* more keys than local memory holds */
-    clattn_plan_destroy(plan);
+    clattn_plan_destroy(*plan);
     return TC_SKIP;
   }
+  return TC_PASS;
+}
+
+tc_result attn_problem_run(attn_problem *p, const th_device *device,
+                           clattn_path path, char *message, size_t room) {
+  clattn_plan *plan = NULL;
+  clattn_args args;
+  clattn_status status;
+  tc_result planned = attn_problem_plan(p, device, path, &plan, message, room);
+  if (planned != TC_PASS) return planned;
   attn_problem_bind(p, device, &args);
   bool good = true;
   if (p->c.own_scratch) {
@@ -404,7 +444,8 @@ void attn_case_print(const attn_case *given, char *text, size_t room) {
            "causal %d window %d/%d start %d:%d lengths %d empty %d mask %s "
            "key_mask %s bias %s %s inf %d hide %d polarity %d slopes %d "
            "sinks %d scale %g zero %d softcap %g temperature %g size %g lse %d "
-           "weights %d stage %d average %d narrow %d poison %d scratch %d",
+           "weights %d stage %d average %d narrow %d poison %d/%d scratch %d "
+           "dropout %g backward %d",
            c->b, c->hq, c->hk, c->sq, c->skv, c->d, c->dv,
            clattn_dtype_name(c->dtype), c->q_layout, c->kv_layout,
            c->out_layout, c->pack, c->causal, c->left, c->right, c->start,
@@ -413,7 +454,8 @@ void attn_case_print(const attn_case *given, char *text, size_t room) {
            clattn_dtype_name(c->bias_dtype), c->bias_inf, c->hide_percent,
            c->polarity, c->slopes, c->sinks, c->scale, c->zero_scale,
            c->softcap, c->temperature, c->size, c->lse, c->weights, c->stage,
-           c->average, c->weights_narrow, c->poison, c->own_scratch);
+           c->average, c->weights_narrow, c->poison, c->poison_rows,
+           c->own_scratch, c->dropout, c->backward);
 }
 
 static const char *const patterns[16] = {
@@ -473,6 +515,8 @@ attn_case attn_case_random(th_rng *r) {
                     c.stage == CLATTN_WEIGHTS_BIASED;
   if (may_poison && th_chance(r, 40)) c.poison = POISON_HIDDEN;
   c.own_scratch = th_chance(r, 30);
+  if (th_chance(r, 25))
+    c.dropout = (const double[]){0.1, 0.5, 0.9, 0.999}[th_below(r, 4)];
   return c;
 }
 

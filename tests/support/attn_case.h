@@ -44,7 +44,10 @@ typedef struct attn_case {
   clattn_weights_stage stage;
   bool average;
   tc_poison poison;
+  bool poison_rows; /* NaN and Inf in queries that see no key              */
   bool own_scratch;
+  double dropout;
+  bool backward; /* a plan for gradients; lse is on                        */
 } attn_case;
 
 /* The case with its numbers and its right answer, on the host. */
@@ -65,6 +68,12 @@ void attn_problem_free(attn_problem *p);
 /* Runs and compares. SKIP: the path rightly says UNSUPPORTED. */
 tc_result attn_problem_run(attn_problem *p, const th_device *device,
                            clattn_path path, char *message, size_t room);
+/* A plan for that path. SKIP as above. */
+tc_result attn_problem_plan(attn_problem *p, const th_device *device,
+                            clattn_path path, clattn_plan **plan, char *message,
+                            size_t room);
+/* Whether row i of head h, batch b sees any key. */
+bool attn_row_alive(const attn_problem *p, int b, int h, int i);
 /* Binds every tensor and fills args; unbind after use. */
 void attn_problem_bind(attn_problem *p, const th_device *device,
                        clattn_args *args);

@@ -63,17 +63,40 @@ bool ora_sees(const ora_attention *a, int64_t b, int64_t h, int64_t i,
   return !a->bias.v || ora_at(&a->bias, b, h, i, j) != -INFINITY;
 }
 
-/* One key of one row. */
-typedef struct key_state {
-  bool seen;
-  double raw, capped, biased; /* the stages of the score   */
-  double raw_tol, biased_tol; /* their errors              */
-  double x, e, p, p_tol;      /* logit, its error, P, its error */
-} key_state;
+static uint32_t mix(uint32_t x) { /* lowbias32 */
+  x = (x ^ x >> 16) * 0x7feb352du;
+  x = (x ^ x >> 15) * 0x846ca68bu;
+  return x ^ x >> 16;
+}
 
-static key_state score(const ora_attention *a, int64_t b, int64_t h, int64_t i,
-                       int64_t j) {
-  key_state s = {.seen = ora_sees(a, b, h, i, j)};
+bool ora_keeps(const ora_attention *a, int64_t b, int64_t h, int64_t i,
+               int64_t j) {
+  const uint32_t word[6] = {
+      (uint32_t)a->dropout_seed,
+      (uint32_t)(a->dropout_seed >> 32),
+      (uint32_t)a->dropout_offset,
+      (uint32_t)(a->dropout_offset >> 32),
+      (uint32_t)b,
+      (uint32_t)h,
+  };
+  uint32_t key0 = 0, key1 = 0x85ebca6bu;
+  for (int w = 0; w < 6; w++) {
+    key0 = mix(key0 + word[w] + 0x9e3779b9u);
+    key1 = mix(key1 + word[w] + 0x9e3779b9u);
+  }
+  uint32_t x = (uint32_t)j + mix((uint32_t)i + key0);
+  x = (x ^ x >> 16) * 0x7feb352du;
+  x ^= x >> 15;
+  x = (x ^ mix((uint32_t)i ^ key1)) * 0x846ca68bu;
+  x ^= x >> 16;
+  return (double)x >= floor(a->dropout * 0x1p32);
+}
+
+static ora_key score(const ora_attention *a, int64_t b, int64_t h, int64_t i,
+                     int64_t j) {
+  ora_key s = {.seen = ora_sees(a, b, h, i, j), .factor = 1};
+  if (a->dropout > 0)
+    s.factor = ora_keeps(a, b, h, i, j) ? 1 / (1 - a->dropout) : 0;
   int64_t g = h / (a->q_heads / a->kv_heads);
   double dot = 0, size = 0;
   for (int64_t d = 0; d < a->qk_dim; d++) {
@@ -103,17 +126,17 @@ static key_state score(const ora_attention *a, int64_t b, int64_t h, int64_t i,
   return s;
 }
 
-/* Row i of head h of batch b: keys [kv_len] is working memory. */
-static void attend_row(const ora_attention *a, int64_t b, int64_t h, int64_t i,
-                       key_state *keys, ora_result *r) {
-  int64_t row = (b * a->q_heads + h) * a->q_len + i, n = a->kv_len;
-  int64_t g = h / (a->q_heads / a->kv_heads);
+ora_row ora_scores(const ora_attention *a, int64_t b, int64_t h, int64_t i,
+                   ora_key *keys) {
+  int64_t n = a->kv_len;
   double sink = a->sinks.v ? ora_at(&a->sinks, 0, h, 0, 0) : -INFINITY;
-  double max = sink, sum, e_mean = 0; /* temperature leaves the sink alone */
+  double max = sink, sum; /* temperature leaves the sink alone */
   bool broken = false;
+  ora_row row = {0};
   for (int64_t j = 0; j < n; j++) {
     keys[j] = score(a, b, h, i, j);
     if (!keys[j].seen) continue;
+    row.alive = true;
     if (isnan(keys[j].x)) broken = true;
     if (keys[j].x > max) max = keys[j].x;
   }
@@ -124,22 +147,35 @@ static void attend_row(const ora_attention *a, int64_t b, int64_t h, int64_t i,
   for (int64_t j = 0; j < n; j++) {
     if (!keys[j].seen) continue;
     keys[j].p /= sum;
-    e_mean += keys[j].p * keys[j].e;
+    row.e_mean += keys[j].p * keys[j].e;
   }
-  if (sink > -INFINITY) e_mean += 8 * EPS * fabs(sink) * exp(sink - max) / sum;
+  if (sink > -INFINITY) {
+    row.sink = exp(sink - max) / sum;
+    row.e_mean += 8 * EPS * fabs(sink) * row.sink;
+  }
   for (int64_t j = 0; j < n; j++)
     if (keys[j].seen)
-      keys[j].p_tol = keys[j].p * expm1(fmin(keys[j].e + e_mean, 40)) + FLUSH;
+      keys[j].p_tol =
+          keys[j].p * expm1(fmin(keys[j].e + row.e_mean, 40)) + FLUSH;
+  row.lse = broken ? NAN : sum > 0 ? max + log(sum) : -INFINITY;
+  return row;
+}
 
-  double lse = broken ? NAN : sum > 0 ? max + log(sum) : -INFINITY;
+/* Row i of head h of batch b: keys [kv_len] is working memory. */
+static void attend_row(const ora_attention *a, int64_t b, int64_t h, int64_t i,
+                       ora_key *keys, ora_result *r) {
+  int64_t row = (b * a->q_heads + h) * a->q_len + i, n = a->kv_len;
+  int64_t g = h / (a->q_heads / a->kv_heads);
+  const ora_row all = ora_scores(a, b, h, i, keys);
+  const double lse = all.lse;
   r->lse[row] = lse;
-  r->lse_tol[row] = isfinite(lse) ? e_mean + 8 * EPS * (1 + fabs(lse)) : 0;
+  r->lse_tol[row] = isfinite(lse) ? all.e_mean + 8 * EPS * (1 + fabs(lse)) : 0;
 
   for (int64_t d = 0; d < a->v_dim; d++) {
     double out = 0, size = 0, tol = 0;
     for (int64_t j = 0; j < n; j++) {
-      if (!keys[j].seen) continue;
-      double v = ora_at(&a->v, b, g, j, d);
+      if (!keys[j].seen || keys[j].factor == 0) continue;
+      double v = ora_at(&a->v, b, g, j, d) * keys[j].factor;
       out += keys[j].p * v;
       size += keys[j].p * fabs(v);
       tol += keys[j].p_tol * fabs(v);
@@ -154,8 +190,9 @@ static void attend_row(const ora_attention *a, int64_t b, int64_t h, int64_t i,
   double share = a->average ? 1.0 / (double)a->q_heads : 1;
   int64_t w = ((b * heads + (a->average ? 0 : h)) * a->q_len + i) * n;
   for (int64_t j = 0; j < n; j++, w++) {
-    const key_state *s = &keys[j];
-    double x = s->seen ? s->p : 0, tol = s->seen ? s->p_tol : 0;
+    const ora_key *s = &keys[j];
+    double x = s->seen ? s->p * s->factor : 0;
+    double tol = s->seen ? s->p_tol * s->factor : 0;
     if (a->stage == ORA_SCORES) x = s->raw, tol = s->raw_tol;
     if (a->stage == ORA_CAPPED)
       x = s->capped, tol = s->raw_tol + 2 * EPS * a->softcap;
@@ -177,7 +214,7 @@ ora_result ora_attend(const ora_attention *a) {
       .weights = calloc(n_w, sizeof(double)),
       .weights_tol = calloc(n_w, sizeof(double)),
   };
-  key_state *keys = calloc((size_t)a->kv_len, sizeof *keys);
+  ora_key *keys = calloc((size_t)a->kv_len, sizeof *keys);
   if (!keys || !r.out || !r.out_tol || !r.lse || !r.lse_tol || !r.weights ||
       !r.weights_tol)
     abort();

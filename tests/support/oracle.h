@@ -51,6 +51,8 @@ typedef struct ora_attention {
   ora_array slopes, sinks;         /* [1,Hq,1,1] */
   const int64_t *lengths, *starts; /* [B] or NULL */
   int64_t q_start;
+  double dropout; /* of a float; what stays: see ora_keeps */
+  uint64_t dropout_seed, dropout_offset;
   int stage;    /* of weights */
   bool average; /* weights [B,1,Sq,Skv] */
   const ora_type *out_type, *weights_type;
@@ -67,6 +69,30 @@ void ora_result_free(ora_result *r);
 /* Whether row i of (b, h) sees key j. */
 bool ora_sees(const ora_attention *a, int64_t b, int64_t h, int64_t i,
               int64_t j);
+/* Whether dropout leaves its weight, by the hash of clattn.h. */
+bool ora_keeps(const ora_attention *a, int64_t b, int64_t h, int64_t i,
+               int64_t j);
+
+/* One key of one row. */
+typedef struct ora_key {
+  bool seen;
+  double raw, capped, biased; /* the stages of the score   */
+  double raw_tol, biased_tol; /* their errors              */
+  double x, e, p, p_tol;      /* logit, its error, P, its error */
+  double factor;              /* of dropout: 0 or 1 / (1 - dropout) */
+} ora_key;
+
+/* What the keys of one row have in common. */
+typedef struct ora_row {
+  double lse, e_mean; /* e_mean: sum_k P_k E_k, the error of lse but for its
+                       * own rounding */
+  double sink;        /* probability of the sink, 0 without one */
+  bool alive;         /* sees a key */
+} ora_row;
+
+/* Row i of (b, h): fills keys [kv_len]. */
+ora_row ora_scores(const ora_attention *a, int64_t b, int64_t h, int64_t i,
+                   ora_key *keys);
 
 /* y[m,n] = x[m,k] w[n,k]^T + bias[n], bias NULL: none; tol may be NULL. */
 void ora_linear(int64_t m, int64_t n, int64_t k, const double *x,

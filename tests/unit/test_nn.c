@@ -1,0 +1,934 @@
+/* The layers around attention and the optimizer, on every device and with the
+ * kernels for GPUs, against plain loops in double. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../support/oracle_nn.h"
+#include "clattn_nn.h"
+#include "errors.h"
+
+#define COUNT(array) (int)(sizeof(array) / sizeof *(array))
+
+/* Runs body for every device, then for those forced to the kernels for GPUs. */
+static void each_device(void (*body)(const th_device *device)) {
+  for (int forced = 0; forced < 2; forced++) {
+    const th_devices *devices = th_open(forced);
+    for (int d = 0; d < devices->count; d++) body(&devices->device[d]);
+  }
+  th_shut();
+}
+
+typedef struct shape {
+  int b, m, d;
+  th_layout layout;
+} shape;
+static const shape shapes[] = {{1, 1, 1, TH_BHSD},   {1, 3, 17, TH_BHSD},
+                               {2, 3, 17, TH_GAPS},  {1, 17, 3, TH_GAPS},
+                               {2, 1, 130, TH_BHSD}, {1, 2, 130, TH_GAPS},
+                               {2, 75, 3, TH_GAPS},  {1, 130, 1, TH_GAPS}};
+
+static th_tensor make(th_pool *pool, th_rng *rng, int b, int m, int d,
+                      th_layout layout, double size) {
+  return th_make(pool, CLATTN_F32, TH_EXTENT(b, 1, m, d), layout,
+                 th_values(pool, rng, CLATTN_F32, (int64_t)b * m * d, size));
+}
+static double *doubles(th_pool *pool, int64_t n) {
+  return th_alloc(pool, (size_t)n * sizeof(double));
+}
+
+/* Fetches t, compares, and sees that nothing beside it has changed. length: of
+ * the sums in it. */
+static void expect_near(const th_device *device, th_pool *pool,
+                        const th_tensor *t, const double *want, int64_t length,
+                        double k, const char *what) {
+  char message[256];
+  double *got = doubles(pool, t->n);
+  cr_expect(th_fetch(device, t, got, what, message, sizeof message) &&
+                th_near(t->n, got, want, CLATTN_F32, length, k, what, message,
+                        sizeof message),
+            "on %s%s: %s", device->info.name, device->forced ? " (gpu)" : "",
+            message);
+}
+static void expect_same(const th_device *device, const th_tensor *t,
+                        const char *what) {
+  char message[256] = "";
+  cr_expect(th_fetch(device, t, NULL, what, message, sizeof message), "%s",
+            message);
+}
+
+/* ---- layer norm ------------------------------------------------------------ */
+
+typedef struct norm_user {
+  int64_t M, D;
+  const double *x, *weight, *bias, *d_out;
+  double *out, *mean, *rstd;
+} norm_user;
+
+static double norm_loss(const void *user) {
+  const norm_user *u = user;
+  double sum = 0;
+  onn_layer_norm(u->M, u->D, u->x, u->weight, u->bias, 1e-5, u->out, u->mean,
+                 u->rstd);
+  for (int64_t i = 0; i < u->M * u->D; i++) sum += u->out[i] * u->d_out[i];
+  return sum;
+}
+
+static void run_layer_norm(const th_device *device, const shape *s, int form) {
+  th_pool pool = {0};
+  th_rng rng = {5};
+  const int64_t M = (int64_t)s->b * s->m, D = s->d;
+  const bool affine = form != 1;
+  th_tensor x = make(&pool, &rng, s->b, s->m, s->d, s->layout, 2);
+  th_tensor w = make(&pool, &rng, 1, 1, s->d, TH_BHSD, 1);
+  th_tensor bias = make(&pool, &rng, 1, 1, s->d, TH_BHSD, 1);
+  th_tensor out = th_make(&pool, CLATTN_F32, x.view.extent, TH_GAPS, NULL);
+  const int64_t *rows = TH_EXTENT(s->b, 1, s->m, 1);
+  th_tensor mean = th_make(&pool, CLATTN_F32, rows, s->layout, NULL);
+  th_tensor rstd = th_make(&pool, CLATTN_F32, rows, TH_GAPS, NULL);
+  th_tensor d_out = make(&pool, &rng, s->b, s->m, s->d, TH_GAPS, 1);
+  /* What gradients are added to. */
+  th_tensor d_x = make(&pool, &rng, s->b, s->m, s->d, TH_GAPS, 1);
+  th_tensor d_w = make(&pool, &rng, 1, 1, s->d, TH_GAPS, 1);
+  th_tensor d_b = make(&pool, &rng, 1, 1, s->d, TH_GAPS, 1);
+  th_tensor *const all[] = {&x,    &w,     &bias, &out, &mean,
+                            &rstd, &d_out, &d_x,  &d_w, &d_b};
+  for (int i = 0; i < COUNT(all); i++) th_bind(device, all[i]);
+
+  norm_user u = {M,
+                 D,
+                 x.v,
+                 affine ? w.v : NULL,
+                 affine ? bias.v : NULL,
+                 d_out.v,
+                 doubles(&pool, M * D),
+                 doubles(&pool, M),
+                 doubles(&pool, M)};
+  norm_loss(&u);
+  clattn_nn_layer_norm_args args;
+  clattn_nn_layer_norm_args_init(&args);
+  args.x = x.view, args.out = out.view;
+  if (affine) args.weight = w.view, args.bias = bias.view;
+  args.mean = mean.view, args.rstd = rstd.view;
+  TH_OK(clattn_nn_layer_norm(device->queue, &args, NULL, 0, NULL));
+  expect_near(device, &pool, &out, u.out, D, 8, "layer norm");
+  expect_near(device, &pool, &mean, u.mean, D, 8, "mean");
+  expect_near(device, &pool, &rstd, u.rstd, D, 8, "rstd");
+
+  const uint32_t add = form == 2   ? CLATTN_ADD_TO_INPUTS
+                       : form == 3 ? CLATTN_ADD_TO_WEIGHTS
+                                   : 0;
+  double *want_x = doubles(&pool, M * D), *want_w = doubles(&pool, D);
+  double *want_b = doubles(&pool, D);
+  onn_gradient(norm_loss, &u, M * D, x.v, want_x);
+  if (affine) {
+    onn_gradient(norm_loss, &u, D, w.v, want_w);
+    onn_gradient(norm_loss, &u, D, bias.v, want_b);
+  }
+  for (int64_t i = 0; i < M * D; i++) want_x[i] += add & 1 ? d_x.v[i] : 0;
+  for (int64_t i = 0; i < D; i++) want_w[i] += add & 2 ? d_w.v[i] : 0;
+  for (int64_t i = 0; i < D; i++) want_b[i] += add & 2 ? d_b.v[i] : 0;
+  TH_OK(clattn_nn_layer_norm_backward(
+      device->queue, &args, &d_out.view, &d_x.view, affine ? &d_w.view : NULL,
+      affine ? &d_b.view : NULL, add, NULL, 0, NULL));
+  /* A row of one has no gradient: rstd of about 300 times what is left. */
+  expect_near(device, &pool, &d_x, want_x, D, D == 1 ? 1e3 : 64, "d_x");
+  if (affine) {
+    expect_near(device, &pool, &d_w, want_w, M, 64, "d_weight");
+    expect_near(device, &pool, &d_b, want_b, M, 16, "d_bias");
+  } else {
+    expect_same(device, &d_w, "d_weight");
+  }
+  for (int i = 0; i < COUNT(all); i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+static void layer_norm(const th_device *device) {
+  for (int i = 0; i < COUNT(shapes); i++)
+    for (int form = 0; form < 4; form++)
+      run_layer_norm(device, &shapes[i], form);
+}
+Test(nn, layer_norm) { each_device(layer_norm); }
+
+/* A mean far from 0, which a sum of squares would not survive. */
+static void far_mean(const th_device *device) {
+  enum { D = 100 };
+  th_pool pool = {0};
+  double v[D], out[D], mean, rstd;
+  for (int i = 0; i < D; i++) v[i] = 16384 + (double)(i % 7) / 8;
+  th_tensor x = th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 1, D), TH_BHSD, v);
+  th_tensor y = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_bind(device, &x), th_bind(device, &y);
+  clattn_nn_layer_norm_args args;
+  clattn_nn_layer_norm_args_init(&args);
+  args.x = x.view, args.out = y.view;
+  TH_OK(clattn_nn_layer_norm(device->queue, &args, NULL, 0, NULL));
+  onn_layer_norm(1, D, v, NULL, NULL, 1e-5, out, &mean, &rstd);
+  expect_near(device, &pool, &y, out, D, 8, "far mean");
+  th_unbind(&x), th_unbind(&y);
+  th_pool_free(&pool);
+}
+Test(nn, layer_norm_far_mean) { each_device(far_mean); }
+
+/* ---- GELU ------------------------------------------------------------------- */
+
+typedef struct gelu_user {
+  bool by_tanh;
+  double x;
+} gelu_user;
+static double gelu_of(const void *user) {
+  const gelu_user *u = user;
+  return onn_gelu(u->by_tanh, u->x);
+}
+
+static void run_gelu(const th_device *device, const shape *s, int kind,
+                     bool in_place) {
+  th_pool pool = {0};
+  th_rng rng = {8};
+  th_tensor x = make(&pool, &rng, s->b, s->m, s->d, s->layout, 6);
+  th_tensor out = th_make(&pool, CLATTN_F32, x.view.extent, TH_GAPS, NULL);
+  th_tensor g = make(&pool, &rng, s->b, s->m, s->d, s->layout, 1);
+  th_tensor d_x = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_tensor *const all[] = {&x, &out, &g, &d_x};
+  for (int i = 0; i < 4; i++) th_bind(device, all[i]);
+  double *want = doubles(&pool, x.n), *want_x = doubles(&pool, x.n);
+  for (int64_t i = 0; i < x.n; i++) {
+    gelu_user u = {kind == CLATTN_NN_GELU_TANH, x.v[i]};
+    want[i] = gelu_of(&u);
+    onn_gradient(gelu_of, &u, 1, &u.x, &want_x[i]);
+    want_x[i] *= g.v[i];
+  }
+  TH_OK(clattn_nn_gelu_backward(device->queue, (clattn_nn_gelu_kind)kind,
+                                &x.view, &g.view,
+                                in_place ? &g.view : &d_x.view, NULL, 0, NULL));
+  expect_near(device, &pool, in_place ? &g : &d_x, want_x, 1, 32, "gelu'");
+  TH_OK(clattn_nn_gelu(device->queue, (clattn_nn_gelu_kind)kind, &x.view,
+                       in_place ? &x.view : &out.view, NULL, 0, NULL));
+  expect_near(device, &pool, in_place ? &x : &out, want, 1, 16, "gelu");
+  for (int i = 0; i < 4; i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+/* Relative accuracy also in the tail; the ends of the line; NaN for NaN alone. */
+static void gelu_ends(const th_device *device, int kind) {
+  static const double v[] = {
+      0,    -0.0, 1e-30, -1e-30, 1e-3, 5,        20,        -4, -5.5, 1e10,
+      3e38, -20,  -1000, -3e38,  NAN,  INFINITY, -INFINITY, -7, 0.5};
+  enum { N = COUNT(v) };
+  th_pool pool = {0};
+  char message[256] = "";
+  th_tensor x = th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 1, N), TH_BHSD, v);
+  th_tensor g = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_tensor y = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  double want[N], slope[N], tol[N], got[N];
+  for (int i = 0; i < N; i++) {
+    gelu_user u = {kind == CLATTN_NN_GELU_TANH, x.v[i]};
+    want[i] = v[i] == -INFINITY ? 0 : gelu_of(&u);
+    if (fabs(v[i]) < 100)
+      onn_gradient(gelu_of, &u, 1, &u.x, &slope[i]);
+    else
+      slope[i] = isnan(v[i]) ? NAN : v[i] > 0;
+    tol[i] = 6e-6 * fabs(want[i]) + 1e-18;
+  }
+  th_bind(device, &x), th_bind(device, &g), th_bind(device, &y);
+  TH_OK(clattn_nn_fill(device->queue, &g.view, 1, NULL, 0, NULL));
+  TH_OK(clattn_nn_gelu(device->queue, (clattn_nn_gelu_kind)kind, &x.view,
+                       &y.view, NULL, 0, NULL));
+  cr_expect(
+      th_fetch(device, &y, got, "gelu", message, sizeof message) &&
+          th_close(N, got, want, tol, true, "gelu", message, sizeof message),
+      "kind %d on %s: %s", kind, device->info.name, message);
+  for (int i = 0; i < N; i++) tol[i] = 2e-6 * fabs(slope[i]) + 1e-10;
+  TH_OK(clattn_nn_gelu_backward(device->queue, (clattn_nn_gelu_kind)kind,
+                                &x.view, &g.view, &y.view, NULL, 0, NULL));
+  cr_expect(
+      th_fetch(device, &y, got, "gelu'", message, sizeof message) &&
+          th_close(N, got, slope, tol, true, "gelu'", message, sizeof message),
+      "kind %d on %s: %s", kind, device->info.name, message);
+  th_unbind(&x), th_unbind(&g), th_unbind(&y);
+  th_pool_free(&pool);
+}
+
+static void gelu(const th_device *device) {
+  for (int i = 0; i < 2 * COUNT(shapes); i++)
+    run_gelu(device, &shapes[i / 2], i % 2, i % 3 == 0);
+  gelu_ends(device, CLATTN_NN_GELU_NONE);
+  gelu_ends(device, CLATTN_NN_GELU_TANH);
+}
+Test(nn, gelu) { each_device(gelu); }
+
+/* ---- addition ---------------------------------------------------------------- */
+
+/* repeat: bit 0 over batches, bit 1 over rows. */
+static void run_add(const th_device *device, const shape *s, int repeat,
+                    bool in_place, bool accumulate) {
+  th_pool pool = {0};
+  th_rng rng = {4};
+  const int bb = repeat & 1 ? 1 : s->b, bm = repeat & 2 ? 1 : s->m;
+  th_tensor a = make(&pool, &rng, s->b, s->m, s->d, s->layout, 2);
+  th_tensor b = make(&pool, &rng, bb, bm, s->d, s->layout, 2);
+  th_tensor out = th_make(&pool, CLATTN_F32, a.view.extent, TH_BHSD, NULL);
+  th_tensor d_b = make(&pool, &rng, bb, bm, s->d, TH_GAPS, 2);
+  th_tensor *const all[] = {&a, &b, &out, &d_b};
+  for (int i = 0; i < 4; i++) th_bind(device, all[i]);
+  double *want = doubles(&pool, a.n), *sums = doubles(&pool, b.n);
+  for (int64_t i = 0; accumulate && i < b.n; i++) sums[i] = d_b.v[i];
+  for (int64_t i = 0; i < a.n; i++) {
+    const int64_t d = i % s->d, m = i / s->d % s->m, n = i / s->d / s->m;
+    const int64_t j = ((bb > 1 ? n : 0) * bm + (bm > 1 ? m : 0)) * s->d + d;
+    want[i] = a.v[i] + b.v[j];
+    sums[j] += a.v[i];
+  }
+  TH_OK(clattn_nn_add_backward(device->queue, &a.view, &d_b.view,
+                               accumulate ? CLATTN_ADD_TO_WEIGHTS : 0, NULL, 0,
+                               NULL));
+  expect_near(device, &pool, &d_b, sums, (int64_t)s->b * s->m, 4, "d_b");
+  TH_OK(clattn_nn_add(device->queue, &a.view, &b.view,
+                      in_place ? &a.view : &out.view, NULL, 0, NULL));
+  expect_near(device, &pool, in_place ? &a : &out, want, 1, 1, "add");
+  for (int i = 0; i < 4; i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+static void add(const th_device *device) {
+  static const shape more[] = {{3, 130, 40, TH_GAPS}, {1, 4097, 3, TH_BHSD}};
+  for (int i = 0; i < 4 * COUNT(shapes); i++)
+    run_add(device, &shapes[i / 4], i % 4, i % 3 == 0, i % 2 == 0);
+  for (int i = 0; i < 4 * COUNT(more); i++)
+    run_add(device, &more[i / 4], i % 4, false, i % 2 == 1);
+}
+Test(nn, add) { each_device(add); }
+
+/* ---- embedding ---------------------------------------------------------------- */
+
+static void run_embedding(const th_device *device, const shape *s,
+                          clattn_dtype type, bool outside) {
+  enum { V = 6 };
+  th_pool pool = {0};
+  th_rng rng = {3};
+  const int64_t M = (int64_t)s->b * s->m, D = s->d;
+  double *id = doubles(&pool, M);
+  for (int64_t i = 0; i < M; i++) id[i] = th_below(&rng, V);
+  if (outside) id[0] = -1, id[M - 1] = V;
+  if (outside && M > 4) id[2] = type == CLATTN_I64 ? 4294967297.0 : 2147483647;
+  th_tensor ids =
+      th_make(&pool, type, TH_EXTENT(s->b, 1, s->m, 1), TH_GAPS, id);
+  th_tensor table = make(&pool, &rng, 1, V, s->d, TH_GAPS, 1);
+  th_tensor out = th_make(&pool, CLATTN_F32, TH_EXTENT(s->b, 1, s->m, s->d),
+                          s->layout, NULL);
+  th_tensor d_out = make(&pool, &rng, s->b, s->m, s->d, s->layout, 1);
+  th_tensor d_table = make(&pool, &rng, 1, V, s->d, TH_GAPS, 1);
+  th_tensor *const all[] = {&ids, &table, &out, &d_out, &d_table};
+  for (int i = 0; i < 5; i++) th_bind(device, all[i]);
+  double *want = doubles(&pool, M * D), *sums = doubles(&pool, V * D);
+  double *tol = doubles(&pool, M * D), *got = doubles(&pool, M * D);
+  memcpy(sums, d_table.v, V * (size_t)D * sizeof *sums);
+  for (int64_t i = 0; i < M * D; i++) {
+    const double row = id[i / D];
+    const bool inside = row >= 0 && row < V;
+    want[i] = inside ? table.v[(int64_t)row * D + i % D] : NAN;
+    if (inside) sums[(int64_t)row * D + i % D] += d_out.v[i];
+  }
+  char message[256] = "";
+  TH_OK(clattn_nn_embedding(device->queue, &table.view, &ids.view, &out.view,
+                            NULL, 0, NULL));
+  cr_expect(th_fetch(device, &out, got, "rows", message, sizeof message) &&
+                th_close(M * D, got, want, tol, true, "rows", message,
+                         sizeof message),
+            "embedding on %s: %s", device->info.name, message);
+  TH_OK(clattn_nn_embedding_backward(device->queue, &ids.view, &d_out.view,
+                                     &d_table.view, NULL, 0, NULL));
+  expect_near(device, &pool, &d_table, sums, M, 4, "d_table");
+  for (int i = 0; i < 5; i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+static void embedding(const th_device *device) {
+  for (int i = 0; i < 4 * COUNT(shapes); i++)
+    run_embedding(device, &shapes[i / 4], i % 2 ? CLATTN_I32 : CLATTN_I64,
+                  i % 4 / 2);
+}
+Test(nn, embedding) { each_device(embedding); }
+
+/* ---- cross-entropy ------------------------------------------------------------- */
+
+typedef struct entropy_user {
+  int64_t M, V;
+  const double *logits, *targets;
+  double *losses, *lse, scale;
+} entropy_user;
+static double entropy_of(const void *user) {
+  const entropy_user *u = user;
+  double mean[2];
+  onn_cross_entropy(u->M, u->V, u->logits, u->targets, u->losses, u->lse, mean);
+  return u->scale * mean[0];
+}
+
+/* form: 1 some rows ignored, 2 all, 3 in place, 4 large logits */
+static void run_cross_entropy(const th_device *device, const shape *s,
+                              int form) {
+  th_pool pool = {0};
+  th_rng rng = {6};
+  char message[256] = "";
+  const int64_t M = (int64_t)s->b * s->m, V = s->d;
+  double *target = doubles(&pool, M);
+  for (int64_t i = 0; i < M; i++)
+    target[i] = form == 2 || (form == 1 && i % 3 == 1) ? CLATTN_NN_IGNORE
+                                                       : th_below(&rng, s->d);
+  const int64_t *rows = TH_EXTENT(s->b, 1, s->m, 1);
+  th_tensor x =
+      make(&pool, &rng, s->b, s->m, s->d, s->layout, form == 4 ? 300 : 3);
+  th_tensor t =
+      th_make(&pool, form % 2 ? CLATTN_I64 : CLATTN_I32, rows, TH_GAPS, target);
+  th_tensor losses = th_make(&pool, CLATTN_F32, rows, TH_GAPS, NULL);
+  th_tensor lse = th_make(&pool, CLATTN_F32, rows, s->layout, NULL);
+  th_tensor mean =
+      th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 1, 2), TH_BHSD, NULL);
+  th_tensor d_x = th_make(&pool, CLATTN_F32, x.view.extent, TH_GAPS, NULL);
+  th_tensor *const all[] = {&x, &t, &losses, &lse, &mean, &d_x};
+  for (int i = 0; i < 6; i++) th_bind(device, all[i]);
+  entropy_user u = {M,  V, x.v, target, doubles(&pool, M), doubles(&pool, M),
+                    1.5};
+  double *gradient = doubles(&pool, M * V), want_mean[2], got[2];
+  onn_gradient(entropy_of, &u, M * V, x.v, gradient);
+  onn_cross_entropy(M, V, x.v, target, u.losses, u.lse, want_mean);
+  clattn_nn_cross_entropy_args args;
+  clattn_nn_cross_entropy_args_init(&args);
+  args.logits = x.view, args.targets = t.view, args.losses = losses.view;
+  args.lse = lse.view, args.mean = mean.view;
+  TH_OK(clattn_nn_cross_entropy(device->queue, &args, NULL, 0, NULL));
+  expect_near(device, &pool, &losses, u.losses, V, 8, "losses");
+  expect_near(device, &pool, &lse, u.lse, V, 8, "lse");
+  const double tol[2] = {1e-6 * (1 + fabs(want_mean[0])), 0};
+  cr_expect(th_fetch(device, &mean, got, "mean", message, sizeof message) &&
+                th_close(2, got, want_mean, tol, form == 2, "mean", message,
+                         sizeof message),
+            "on %s: %s", device->info.name, message);
+  if (form == 2)
+    for (int64_t i = 0; i < M * V; i++) gradient[i] = 0;
+  TH_OK(clattn_nn_cross_entropy_backward(device->queue, &args, 1.5f,
+                                         form == 3 ? &x.view : &d_x.view, NULL,
+                                         0, NULL));
+  /* (p - 1) / n of p to within u |lse|; differences leave 1e-9. */
+  double *tols = doubles(&pool, M * V), *got_x = doubles(&pool, M * V);
+  for (int64_t i = 0; i < M * V; i++)
+    tols[i] = 2e-8 + 1.5 / fmax(1, want_mean[1]) * 0x1p-23 *
+                         (2 + fabs(u.lse[i / V]) + sqrt((double)V));
+  cr_expect(th_fetch(device, form == 3 ? &x : &d_x, got_x, "d_logits", message,
+                     sizeof message) &&
+                th_close(M * V, got_x, gradient, tols, false, "d_logits",
+                         message, sizeof message),
+            "on %s: %s", device->info.name, message);
+  for (int i = 0; i < 6; i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+static void cross_entropy(const th_device *device) {
+  for (int i = 0; i < 5 * COUNT(shapes); i++)
+    run_cross_entropy(device, &shapes[i / 5], i % 5);
+}
+Test(nn, cross_entropy) { each_device(cross_entropy); }
+
+/* Targets out of range, logits that are no numbers, a class that is ruled out. */
+static void odd_rows(const th_device *device) {
+  enum { M = 7, V = 5 };
+  th_pool pool = {0};
+  double v[M * V], target[M] = {5, -1, -100, 2, 1, 0, 3};
+  for (int i = 0; i < M * V; i++) v[i] = i % 4;
+  v[2 * V] = NAN;           /* ignored */
+  v[3 * V + 1] = -INFINITY; /* not the target */
+  v[4 * V + 1] = -INFINITY; /* the target */
+  v[5 * V + 3] = NAN;
+  v[6 * V + 4] = INFINITY;
+  const int64_t *rows = TH_EXTENT(1, 1, M, 1);
+  th_tensor x = th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, M, V), TH_GAPS, v);
+  th_tensor t = th_make(&pool, CLATTN_I64, rows, TH_BHSD, target);
+  th_tensor losses = th_make(&pool, CLATTN_F32, rows, TH_BHSD, NULL);
+  th_tensor lse = th_make(&pool, CLATTN_F32, rows, TH_BHSD, NULL);
+  th_tensor mean =
+      th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 1, 2), TH_BHSD, NULL);
+  th_tensor d_x = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_tensor *const all[] = {&x, &t, &losses, &lse, &mean, &d_x};
+  for (int i = 0; i < 6; i++) th_bind(device, all[i]);
+  clattn_nn_cross_entropy_args args;
+  clattn_nn_cross_entropy_args_init(&args);
+  args.logits = x.view, args.targets = t.view, args.losses = losses.view;
+  args.lse = lse.view, args.mean = mean.view;
+  TH_OK(clattn_nn_cross_entropy(device->queue, &args, NULL, 0, NULL));
+  TH_OK(clattn_nn_cross_entropy_backward(device->queue, &args, 1, &d_x.view,
+                                         NULL, 0, NULL));
+  double l[M], m[2], d[M * V];
+  char text[256];
+  cr_expect(th_fetch(device, &losses, l, "losses", text, sizeof text));
+  cr_expect(th_fetch(device, &mean, m, "mean", text, sizeof text));
+  cr_expect(th_fetch(device, &d_x, d, "d_x", text, sizeof text));
+  cr_expect(isnan(l[0]) && isnan(l[1]) && isnan(l[5]) && isnan(l[6]));
+  cr_expect(l[2] == 0 && isfinite(l[3]) && l[4] == INFINITY, "%g %g %g", l[2],
+            l[3], l[4]);
+  cr_expect(isnan(m[0]) && m[1] == 6, "%g", m[1]);
+  for (int i = 0; i < V; i++)
+    cr_expect(isnan(d[i]) && isnan(d[V + i]) && d[2 * V + i] == 0);
+  cr_expect(d[3 * V + 1] == 0 && fabs(d[4 * V + 1] + 1.0 / 6) < 1e-7);
+  for (int i = 0; i < 6; i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+Test(nn, cross_entropy_odd_rows) { each_device(odd_rows); }
+
+/* ---- fill, norm, AdamW ----------------------------------------------------------- */
+
+static double norm_of(const th_device *device, th_tensor *x) {
+  th_pool pool = {0};
+  char text[256];
+  double got = -1;
+  th_tensor norm =
+      th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 1, 1), TH_BHSD, NULL);
+  th_bind(device, x), th_bind(device, &norm);
+  TH_OK(clattn_nn_norm(device->queue, &x->view, &norm.view, NULL, 0, NULL));
+  cr_expect(th_fetch(device, &norm, &got, "norm", text, sizeof text) &&
+                th_fetch(device, x, NULL, "x", text, sizeof text),
+            "%s", text);
+  th_unbind(x), th_unbind(&norm);
+  th_pool_free(&pool);
+  return got;
+}
+
+static void norm(const th_device *device) {
+  static const int64_t extents[][4] = {{1, 1, 1, 1},
+                                       {2, 3, 5, 7},
+                                       {1, 1, 17, 130},
+                                       {1, 1, 1, 200003},
+                                       {1, 1, 4097, 3}};
+  static const double sizes[] = {1, 1e-25, 1e25, 3e37, 1e-41};
+  for (int i = 0; i < COUNT(extents) * COUNT(sizes); i++) {
+    th_pool pool = {0};
+    th_rng rng = {2};
+    const int64_t *e = extents[i % COUNT(extents)], n = th_count(e);
+    const double size = sizes[i / COUNT(extents)];
+    double *v = th_values(&pool, &rng, CLATTN_F32, n, size);
+    if (i % 2) v[n / 2] = size * 1e-13, v[0] = size * 1e-6;
+    th_tensor x = th_make(&pool, CLATTN_F32, e, i % 3 ? TH_GAPS : TH_BHSD, v);
+    double want = onn_norm(n, x.v), got = norm_of(device, &x);
+    if (want > 3.4028235e38)
+      cr_expect(got == INFINITY, "%g", got);
+    else
+      cr_expect(fabs(got - want) <= 2e-6 * want + 1e-44,
+                "norm of %lld numbers of %g on %s%s: %.9g, want %.9g",
+                (long long)n, size, device->info.name,
+                device->forced ? " (gpu)" : "", got, want);
+    th_pool_free(&pool);
+  }
+  const double odd[3] = {NAN, INFINITY, 0};
+  for (int i = 0; i < 3; i++) {
+    th_pool pool = {0};
+    double v[40] = {0};
+    v[33] = odd[i];
+    v[3] = i < 2 ? 1e30 : 0;
+    th_tensor x =
+        th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 2, 20), TH_GAPS, v);
+    const double got = norm_of(device, &x);
+    cr_expect(i == 0 ? isnan(got) : got == odd[i], "%g gives %g", odd[i], got);
+    th_pool_free(&pool);
+  }
+}
+Test(nn, norm) { each_device(norm); }
+
+static void run_adamw(const th_device *device, const int64_t e[4], bool clip,
+                      th_layout layout) {
+  th_pool pool = {0};
+  th_rng rng = {11};
+  const int64_t n = th_count(e);
+  double *zero = doubles(&pool, n);
+  const th_layout other = layout == TH_GAPS ? TH_BHSD : TH_GAPS;
+  th_tensor p = th_make(&pool, CLATTN_F32, e, layout,
+                        th_values(&pool, &rng, CLATTN_F32, n, 1));
+  th_tensor g = th_make(&pool, CLATTN_F32, e, other,
+                        th_values(&pool, &rng, CLATTN_F32, n, 1));
+  th_tensor m = th_make(&pool, CLATTN_F32, e, layout, zero);
+  th_tensor v = th_make(&pool, CLATTN_F32, e, TH_BHSD, zero);
+  th_tensor norm =
+      th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 1, 1), TH_BHSD, NULL);
+  th_tensor *const all[] = {&p, &g, &m, &v, &norm};
+  for (int i = 0; i < 5; i++) th_bind(device, all[i]);
+  clattn_nn_adamw_args args;
+  clattn_nn_adamw_args_init(&args);
+  args.param = p.view, args.grad = g.view, args.m = m.view, args.v = v.view;
+  if (clip) args.norm = norm.view;
+  args.max_norm = 0.75f;
+  args.lr = 0.03f;
+  onn_adamw_numbers o = {args.lr,           args.beta1,    args.beta2, args.eps,
+                         args.weight_decay, args.max_norm, -1,         0};
+  TH_OK(clattn_nn_norm(device->queue, &g.view, &norm.view, NULL, 0, NULL));
+  if (clip) o.norm = onn_norm(n, g.v);
+  double *want_m = doubles(&pool, n), *want_v = doubles(&pool, n);
+  for (int step = 1; step <= 3; step++) {
+    args.step = o.step = step;
+    TH_OK(clattn_nn_adamw(device->queue, &args, NULL, 0, NULL));
+    onn_adamw(n, &o, g.v, p.v, want_m, want_v);
+  }
+  expect_near(device, &pool, &p, p.v, 1, 32, "param");
+  expect_near(device, &pool, &m, want_m, 1, 32, "m");
+  expect_near(device, &pool, &v, want_v, 1, 32, "v");
+  for (int i = 0; i < 5; i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+static void adamw(const th_device *device) {
+  static const int64_t extents[][4] = {
+      {1, 1, 1, 1}, {2, 3, 5, 7}, {1, 1, 17, 130}, {1, 1, 1, 9001}};
+  for (int i = 0; i < 2 * COUNT(extents); i++)
+    run_adamw(device, extents[i / 2], i % 2, i / 2 % 2 ? TH_GAPS : TH_BHSD);
+}
+Test(nn, adamw) { each_device(adamw); }
+
+Test(nn, cosine_lr) {
+  cr_expect_float_eq(clattn_nn_cosine_lr(0, 4, 10, 1, 0.1f), 0.25, 1e-7);
+  cr_expect_float_eq(clattn_nn_cosine_lr(3, 4, 10, 1, 0.1f), 1, 1e-7);
+  cr_expect_float_eq(clattn_nn_cosine_lr(4, 4, 10, 1, 0.1f), 1, 1e-7);
+  cr_expect_float_eq(clattn_nn_cosine_lr(7, 4, 10, 1, 0.1f), 0.55, 1e-6);
+  cr_expect_float_eq(clattn_nn_cosine_lr(10, 4, 10, 1, 0.1f), 0.1, 1e-7);
+  cr_expect_float_eq(clattn_nn_cosine_lr(INT64_MAX, 4, 10, 1, 0.1f), 0.1, 1e-7);
+  cr_expect_float_eq(clattn_nn_cosine_lr(0, 0, 0, 1, 0.5f), 0.5, 1e-7);
+  cr_expect(isnan(clattn_nn_cosine_lr(-1, 4, 10, 1, 0)));
+  cr_expect(isnan(clattn_nn_cosine_lr(0, -1, 10, 1, 0)));
+  cr_expect(isnan(clattn_nn_cosine_lr(0, 11, 10, 1, 0)));
+}
+
+/* ---- the same bits whatever the number of threads --------------------------------- */
+
+enum { BITS_M = 300, BITS_D = 70 };
+
+/* Everything that is summed, of one context; the results in out. */
+static void bits_of(int threads, float *out, size_t floats) {
+  enum { N = BITS_M * BITS_D };
+  clattn_context_config config;
+  clattn_context *context;
+  clattn_queue *queue;
+  clattn_buffer *in, *to;
+  clattn_context_config_init(&config);
+  config.backend = CLATTN_CPU;
+  config.cpu_threads = threads;
+  TH_OK(clattn_context_create(&config, &context));
+  TH_OK(clattn_queue_create(context, 0, &queue));
+  float *data = calloc(3 * N, sizeof *data);
+  if (!data) abort();
+  th_rng rng = {21};
+  for (int i = 0; i < 2 * N; i++) data[i] = (float)th_uniform(&rng, -2, 2);
+  for (int i = 0; i < BITS_M; i++) {
+    const int32_t id = i * i % BITS_D;
+    memcpy(&data[2 * N + i], &id, 4);
+  }
+  TH_OK(clattn_buffer_create(context, 0, 3 * N * 4, &in));
+  TH_OK(clattn_buffer_create(context, 0, floats * 4, &to));
+  TH_OK(clattn_buffer_write(queue, in, 0, data, 3 * N * 4));
+  memset(out, 0, floats * 4);
+  TH_OK(clattn_buffer_write(queue, to, 0, out, floats * 4));
+  clattn_tensor x = clattn_view_bhsd(in, CLATTN_F32, 1, 1, BITS_M, BITS_D);
+  clattn_tensor g = x, ids = clattn_view_bhsd(in, CLATTN_I32, 1, 1, BITS_M, 1);
+  g.offset = N, ids.offset = 2 * N;
+  clattn_tensor d_x = clattn_view_bhsd(to, CLATTN_F32, 1, 1, BITS_M, BITS_D);
+  clattn_tensor row = clattn_view_bhsd(to, CLATTN_F32, 1, 1, 1, BITS_D);
+  clattn_tensor column = clattn_view_bhsd(to, CLATTN_F32, 1, 1, BITS_M, 1);
+  clattn_tensor table = clattn_view_bhsd(to, CLATTN_F32, 1, 1, BITS_D, BITS_D);
+  clattn_nn_layer_norm_args n;
+  clattn_nn_layer_norm_args_init(&n);
+  n.x = x, n.out = d_x;
+  int64_t at = N;
+  column.offset = at, n.mean = column, at += BITS_M;
+  column.offset = at, n.rstd = column, at += BITS_M;
+  TH_OK(clattn_nn_layer_norm(queue, &n, NULL, 0, NULL));
+  clattn_tensor d_w = row, d_b = row;
+  d_w.offset = at, at += BITS_D;
+  d_b.offset = at, at += BITS_D;
+  clattn_tensor d_x2 = d_x;
+  d_x2.offset = at, at += N;
+  TH_OK(clattn_nn_layer_norm_backward(queue, &n, &g, &d_x2, &d_w, &d_b, 0, NULL,
+                                      0, NULL));
+  table.offset = at, at += BITS_D * BITS_D;
+  TH_OK(clattn_nn_embedding_backward(queue, &ids, &g, &table, NULL, 0, NULL));
+  clattn_nn_cross_entropy_args c;
+  clattn_nn_cross_entropy_args_init(&c);
+  c.logits = x, c.targets = ids;
+  column.offset = at, c.losses = column, at += BITS_M;
+  column.offset = at, c.lse = column, at += BITS_M;
+  c.mean = clattn_view_bhsd(to, CLATTN_F32, 1, 1, 1, 2);
+  c.mean.offset = at, at += 2;
+  TH_OK(clattn_nn_cross_entropy(queue, &c, NULL, 0, NULL));
+  clattn_tensor norm = clattn_view_bhsd(to, CLATTN_F32, 1, 1, 1, 1);
+  norm.offset = at, at++;
+  TH_OK(clattn_nn_norm(queue, &x, &norm, NULL, 0, NULL));
+  cr_assert((size_t)at <= floats);
+  TH_OK(clattn_buffer_read(queue, to, 0, out, floats * 4));
+  free(data);
+  clattn_buffer_destroy(in);
+  clattn_buffer_destroy(to);
+  clattn_queue_destroy(queue);
+  clattn_context_destroy(context);
+}
+
+Test(nn, same_bits) {
+  enum { FLOATS = 3 * BITS_M * BITS_D };
+  float *one = calloc(FLOATS, sizeof *one), *more = calloc(FLOATS, sizeof *one);
+  if (!one || !more) abort();
+  bits_of(1, one, FLOATS);
+  for (int threads = 2; threads <= 3; threads++) {
+    bits_of(threads, more, FLOATS);
+    cr_expect(memcmp(one, more, FLOATS * sizeof *one) == 0, "%d threads",
+              threads);
+  }
+  free(one);
+  free(more);
+}
+
+/* ---- bad arguments ------------------------------------------------------------------- */
+
+/* Every tensor that a call may take, good ones. */
+typedef struct nn_args {
+  clattn_tensor x, out, g, d_x, row, d_row, d_row2, ids, table, number;
+  clattn_nn_layer_norm_args norm;
+  clattn_nn_cross_entropy_args entropy;
+  clattn_nn_adamw_args adamw;
+  clattn_nn_gelu_kind kind;
+  uint32_t accumulate;
+  float scale;
+} nn_args;
+
+static bool norm_fault(int n, fault *f, nn_args *a) {
+  BAD("args->struct_size", a->norm.struct_size = 0)
+  BAD("args->x", a->norm.x.buffer = NULL)
+  BAD("args->x", a->norm.x.dtype = CLATTN_F16)
+  BAD("args->x", a->norm.x.extent[1] = 2)
+  BAD("args->x: stride[3]", a->norm.x.stride[3] = 2)
+  BAD("args->weight", a->norm.weight.extent[3]--)
+  BAD("args->bias", a->norm.bias.buffer = elsewhere)
+  BAD("args->out", a->norm.out.extent[2]--)
+  BAD("args->out", a->norm.out.buffer = NULL)
+  BAD("args->out", a->norm.out = a->norm.x)
+  BAD("args->mean", a->norm.mean.extent[3] = 2)
+  BAD("args->rstd", a->norm.rstd = a->norm.mean)
+  BAD("args->eps", a->norm.eps = 0)
+  BAD("args->eps", a->norm.eps = NAN)
+  return false;
+}
+static bool norm_back_fault(int n, fault *f, nn_args *a) {
+  BAD("args->x", a->norm.x.buffer = NULL)
+  BAD("args->mean", a->norm.mean.buffer = NULL)
+  BAD("args->rstd", a->norm.rstd.buffer = NULL)
+  BAD("d_out", a->g.extent[0] = 1)
+  BAD("d_out", a->g.buffer = NULL)
+  BAD("d_x", a->d_x.extent[3]++)
+  BAD("d_x", a->d_x = a->g)
+  BAD("d_weight", a->d_row.extent[2] = 2)
+  BAD("d_bias", a->d_row2 = a->d_row)
+  BAD("accumulate", a->accumulate = 4)
+  return false;
+}
+static bool gelu_fault(int n, fault *f, nn_args *a) {
+  BAD("kind", a->kind = (clattn_nn_gelu_kind)2)
+  BAD("x", a->x.dtype = CLATTN_BF16)
+  BAD("out", a->out.extent[2]--)
+  BAD("out", a->out = a->x, a->out.offset++)
+  return false;
+}
+static bool gelu_back_fault(int n, fault *f, nn_args *a) {
+  BAD("kind", a->kind = (clattn_nn_gelu_kind)-1)
+  BAD("d_out", a->g.extent[2]--)
+  BAD("d_x", a->d_x = a->x)
+  BAD("d_x", a->d_x.stride[2] = 0)
+  return false;
+}
+static bool add_fault(int n, fault *f, nn_args *a) {
+  BAD("a:", a->x.offset = -1)
+  BAD("b:", a->row.extent[3]--)
+  BAD("b:", a->row.extent[2] = 2)
+  BAD("out", a->out = a->row)
+  BAD("out", a->out.buffer = elsewhere)
+  return false;
+}
+static bool add_back_fault(int n, fault *f, nn_args *a) {
+  BAD("d_out", a->g.buffer = NULL)
+  BAD("d_b", a->d_row.extent[2] = 2)
+  BAD("d_b", a->d_row.buffer = a->g.buffer, a->d_row.offset = a->g.offset)
+  BAD("accumulate", a->accumulate = 8)
+  return false;
+}
+static bool embedding_fault(int n, fault *f, nn_args *a) {
+  BAD("table", a->table.extent[0] = 2)
+  BAD("table", a->table.stride[3] = 2)
+  BAD("ids", a->ids.dtype = CLATTN_F32)
+  BAD("ids", a->ids.extent[3] = 2)
+  BAD("out", a->out.extent[3]--)
+  BAD("out", a->out.offset = a->table.offset)
+  return false;
+}
+static bool embedding_back_fault(int n, fault *f, nn_args *a) {
+  BAD("ids", a->ids.dtype = CLATTN_BOOL)
+  BAD("d_out", a->g.extent[2]--)
+  BAD("d_table", a->table.extent[3]--)
+  BAD("d_table", a->table.stride[2] = 0)
+  return false;
+}
+static bool entropy_fault(int n, fault *f, nn_args *a) {
+  BAD("args->struct_size", a->entropy.struct_size++)
+  BAD("args->logits", a->entropy.logits.buffer = NULL)
+  BAD("args->targets", a->entropy.targets.dtype = CLATTN_F32)
+  BAD("args->targets", a->entropy.targets.extent[2]--)
+  BAD("args->losses", a->entropy.losses.buffer = NULL)
+  BAD("args->losses", a->entropy.losses = a->entropy.lse)
+  BAD("args->lse", a->entropy.lse.extent[0]++)
+  BAD("args->mean", a->entropy.mean.extent[3] = 1)
+  return false;
+}
+static bool entropy_back_fault(int n, fault *f, nn_args *a) {
+  BAD("args->mean", a->entropy.mean.buffer = NULL)
+  BAD("args->lse", a->entropy.lse.buffer = NULL)
+  BAD("scale", a->scale = INFINITY)
+  BAD("d_logits", a->d_x.extent[3]--)
+  BAD("d_logits", a->d_x = a->entropy.logits, a->d_x.offset++)
+  return false;
+}
+static bool optimizer_fault(int n, fault *f, nn_args *a) {
+  BAD("args->struct_size", a->adamw.struct_size = 1)
+  BAD("args->param", a->adamw.param.buffer = NULL)
+  BAD("args->grad", a->adamw.grad.extent[2]--)
+  BAD("args->m", a->adamw.m = a->adamw.param)
+  BAD("args->v", a->adamw.v = a->adamw.m)
+  BAD("args->norm", a->adamw.norm.extent[3] = 2)
+  BAD("args->max_norm", a->adamw.max_norm = 0)
+  BAD("args->max_norm", a->adamw.max_norm = NAN)
+  BAD("args->lr", a->adamw.lr = -1)
+  BAD("args->lr", a->adamw.lr = INFINITY)
+  BAD("args->beta1", a->adamw.beta1 = 1)
+  BAD("args->beta2", a->adamw.beta2 = -0.5f)
+  BAD("args->eps", a->adamw.eps = 0)
+  BAD("args->weight_decay", a->adamw.weight_decay = NAN)
+  BAD("args->step", a->adamw.step = 0)
+  return false;
+}
+
+static clattn_status call(clattn_queue *q, int which, const nn_args *a) {
+  switch (which) {
+    case 0:
+      return clattn_nn_layer_norm(q, &a->norm, NULL, 0, NULL);
+    case 1:
+      return clattn_nn_layer_norm_backward(q, &a->norm, &a->g, &a->d_x,
+                                           &a->d_row, &a->d_row2, a->accumulate,
+                                           NULL, 0, NULL);
+    case 2:
+      return clattn_nn_gelu(q, a->kind, &a->x, &a->out, NULL, 0, NULL);
+    case 3:
+      return clattn_nn_gelu_backward(q, a->kind, &a->x, &a->g, &a->d_x, NULL, 0,
+                                     NULL);
+    case 4:
+      return clattn_nn_add(q, &a->x, &a->row, &a->out, NULL, 0, NULL);
+    case 5:
+      return clattn_nn_add_backward(q, &a->g, &a->d_row, a->accumulate, NULL, 0,
+                                    NULL);
+    case 6:
+      return clattn_nn_embedding(q, &a->table, &a->ids, &a->out, NULL, 0, NULL);
+    case 7:
+      return clattn_nn_embedding_backward(q, &a->ids, &a->g, &a->table, NULL, 0,
+                                          NULL);
+    case 8:
+      return clattn_nn_cross_entropy(q, &a->entropy, NULL, 0, NULL);
+    case 9:
+      return clattn_nn_cross_entropy_backward(q, &a->entropy, a->scale, &a->d_x,
+                                              NULL, 0, NULL);
+    default:
+      return clattn_nn_adamw(q, &a->adamw, NULL, 0, NULL);
+  }
+}
+
+/* A view from element *at of a buffer on; *at moves on. */
+enum { PAGE = 256 };
+static clattn_tensor page(clattn_buffer *buffer, clattn_dtype type, int64_t *at,
+                          int64_t b, int64_t m, int64_t d) {
+  clattn_tensor t = clattn_view_bhsd(buffer, type, b, 1, m, d);
+  t.offset = *at;
+  *at += PAGE;
+  return t;
+}
+
+static void errors(const th_device *device) {
+  static bool (*const faults[])(int, fault *, nn_args *) = {
+      norm_fault,    norm_back_fault,    gelu_fault,      gelu_back_fault,
+      add_fault,     add_back_fault,     embedding_fault, embedding_back_fault,
+      entropy_fault, entropy_back_fault, optimizer_fault};
+  enum { B = 2, M = 5, D = 8, FLOATS = 40 * PAGE };
+  clattn_queue *q = device->queue;
+  clattn_buffer *buffer;
+  float *before = calloc(FLOATS, 4), *after = calloc(FLOATS, 4);
+  if (!before || !after) abort();
+  for (int i = 0; i < FLOATS; i++) before[i] = 0.5f;
+  TH_OK(clattn_buffer_create(device->context, device->index, FLOATS * 4,
+                             &buffer));
+  TH_OK(clattn_buffer_write(q, buffer, 0, before, FLOATS * 4));
+  nn_args good = {.scale = 1};
+  int64_t at = 0;
+  clattn_tensor *const wide[] = {&good.x, &good.out, &good.g, &good.d_x};
+  for (int i = 0; i < 4; i++) *wide[i] = page(buffer, CLATTN_F32, &at, B, M, D);
+  clattn_tensor *const rows[] = {&good.row, &good.d_row, &good.d_row2};
+  for (int i = 0; i < 3; i++) *rows[i] = page(buffer, CLATTN_F32, &at, 1, 1, D);
+  good.ids = page(buffer, CLATTN_I32, &at, B, M, 1);
+  good.table = page(buffer, CLATTN_F32, &at, 1, 6, D);
+  good.number = page(buffer, CLATTN_F32, &at, 1, 1, 1);
+  clattn_nn_layer_norm_args_init(NULL);
+  clattn_nn_cross_entropy_args_init(NULL);
+  clattn_nn_adamw_args_init(NULL);
+  clattn_nn_layer_norm_args_init(&good.norm);
+  good.norm.x = good.x, good.norm.out = good.out;
+  good.norm.weight = good.norm.bias = good.row;
+  good.norm.mean = page(buffer, CLATTN_F32, &at, B, M, 1);
+  good.norm.rstd = page(buffer, CLATTN_F32, &at, B, M, 1);
+  clattn_nn_cross_entropy_args_init(&good.entropy);
+  good.entropy.logits = good.x, good.entropy.targets = good.ids;
+  good.entropy.losses = page(buffer, CLATTN_F32, &at, B, M, 1);
+  good.entropy.lse = page(buffer, CLATTN_F32, &at, B, M, 1);
+  good.entropy.mean = page(buffer, CLATTN_F32, &at, 1, 1, 2);
+  clattn_nn_adamw_args_init(&good.adamw);
+  good.adamw.step = 1, good.adamw.norm = good.number;
+  good.adamw.param = page(buffer, CLATTN_F32, &at, B, M, D);
+  good.adamw.grad = page(buffer, CLATTN_F32, &at, B, M, D);
+  good.adamw.m = page(buffer, CLATTN_F32, &at, B, M, D);
+  good.adamw.v = page(buffer, CLATTN_F32, &at, B, M, D);
+
+  fault f;
+  for (int which = 0; which < COUNT(faults); which++)
+    for (int n = 0;; n++) {
+      nn_args a = good;
+      if (!faults[which](n, &f, &a)) break;
+      char where[32];
+      snprintf(where, sizeof where, "call %d", which);
+      expect(call(q, which, &a), &f, where);
+      FAILS(INVALID_ARGUMENT, "queue", call(NULL, which, &good));
+    }
+  const clattn_tensor *x = &good.x, *one = &good.number;
+  clattn_tensor bad = good.x;
+  bad.stride[2] = 0;
+  FAILS(INVALID_ARGUMENT, "x:", clattn_nn_fill(q, NULL, 1, NULL, 0, NULL));
+  FAILS(INVALID_ARGUMENT, "x:", clattn_nn_fill(q, &bad, 1, NULL, 0, NULL));
+  FAILS(INVALID_ARGUMENT, "wait", clattn_nn_fill(q, x, 1, NULL, 1, NULL));
+  FAILS(INVALID_ARGUMENT, "x:", clattn_nn_norm(q, NULL, one, NULL, 0, NULL));
+  FAILS(INVALID_ARGUMENT, "norm:", clattn_nn_norm(q, x, NULL, NULL, 0, NULL));
+  FAILS(INVALID_ARGUMENT, "norm:", clattn_nn_norm(q, x, x, NULL, 0, NULL));
+  FAILS(INVALID_ARGUMENT,
+        "out:", clattn_nn_gelu(q, good.kind, x, NULL, NULL, 0, NULL));
+  FAILS(INVALID_ARGUMENT,
+        "b:", clattn_nn_add(q, x, NULL, &good.out, NULL, 0, NULL));
+  TH_OK(clattn_buffer_read(q, buffer, 0, after, FLOATS * 4));
+  cr_expect(memcmp(before, after, FLOATS * 4) == 0, "a failed call wrote");
+  for (int which = 0; which < COUNT(faults); which++)
+    TH_OK(call(q, which, &good));
+  TH_OK(clattn_queue_finish(q));
+  clattn_buffer_destroy(buffer);
+  free(before);
+  free(after);
+}
+
+Test(nn, errors) {
+  clattn_context *other = another_context();
+  TH_OK(clattn_buffer_create(other, 0, 65536, &elsewhere));
+  each_device(errors);
+  clattn_buffer_destroy(elsewhere);
+  clattn_context_destroy(other);
+}
