@@ -122,10 +122,14 @@ endif
 deps: ## install what is missing (apt; elsewhere names the packages)
 	@scripts/deps.sh
 
-demo: deps ## devices, then attention over a whole text
+demo: deps ## devices, attention over a whole text, a GPT writes
 	$(submake) all
 	$(BUILD)/clattn devices --brief
 	$(BUILD)/clattn attend data/the-verdict.txt
+	@echo; echo 'A GPT that `clattn train` made (data/README.md) goes on from' \
+	  '"Catherine was":'; echo
+	$(BUILD)/clattn generate data/northanger.safetensors "Catherine was" \
+	  --tokens 259 --temperature 0.6 --seed 2 --attention
 
 test: deps ## build and run unit tests, shell tests and examples
 	$(submake) all tests examples

@@ -287,6 +287,14 @@ CLATTN_API clattn_status clattn_kit_loader_next(clattn_kit_loader *loader,
                                                 int64_t *windows);
 /* Starts another epoch, shuffled anew. */
 CLATTN_API clattn_status clattn_kit_loader_rewind(clattn_kit_loader *loader);
+/* Where it stands: the epoch, from 0, and the batch of it that comes next. */
+CLATTN_API clattn_status clattn_kit_loader_tell(const clattn_kit_loader *loader,
+                                                int64_t *epoch, int64_t *batch);
+/* Goes there: what follows is what followed when _tell gave these. batch
+ * 0..batches, the last of which is the end of the epoch. Time is that of
+ * shuffling once for each epoch in between. */
+CLATTN_API clattn_status clattn_kit_loader_seek(clattn_kit_loader *loader,
+                                                int64_t epoch, int64_t batch);
 
 /* ---- Heatmap ----------------------------------------------------------------
  * A matrix as a picture of Unicode blocks, UTF-8. */

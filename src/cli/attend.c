@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char help[] =
     "Usage: clattn attend [OPTION]... FILE\n"
@@ -187,14 +186,6 @@ static bool run_batches(clattn_kit_loader *loader, attend_model *model,
   return ok;
 }
 
-static bool show_colors(int choice) {
-  if (choice != 0) return choice == 1;
-  const char *no = getenv("NO_COLOR"), *term = getenv("COLORTERM");
-  if ((no != NULL && *no != '\0') || isatty(STDOUT_FILENO) != 1) return false;
-  return term != NULL &&
-         (strcmp(term, "truecolor") == 0 || strcmp(term, "24bit") == 0);
-}
-
 /* A head's attention over the first words of the text. */
 static bool draw(const attend_options *o, const attend_text *text,
                  attend_model *model) {
@@ -215,8 +206,7 @@ static bool draw(const attend_options *o, const attend_text *text,
     clattn_kit_heatmap_config config;
     clattn_kit_heatmap_config_init(&config);
     config.by_row = o->by_row;
-    config.style =
-        show_colors(o->color) ? CLATTN_KIT_COLORS : CLATTN_KIT_SHADES;
+    config.style = cli_colors(o->color) ? CLATTN_KIT_COLORS : CLATTN_KIT_SHADES;
     printf(
         "\nhead %lld of %lld over the first %lld words (rows attend to "
         "columns)\n\n",

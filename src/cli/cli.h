@@ -16,7 +16,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_devices, cli_run, cli_verify, cli_attend,
-    cli_bench, cli_tune;
+    cli_bench, cli_tune, cli_train, cli_generate;
 
 /* ---- messages (common.c) ------------------------------------------------- */
 
@@ -36,14 +36,17 @@ void cli_clean(char *text);
 
 /* ---- options (common.c) -------------------------------------------------- */
 
-/* getopt_long, with messages and --help of this program's form. Returns the
- * option's `val`, -1 at the end, or '?' with *status set when the command is to
+/* getopt_long without abbreviated names, which would begin a long run by a slip,
+ * with messages and --help of this program's form. Returns the option's `val`, -1 at the end, or '?' with *status set when the command is to
  * return that at once. */
 int cli_option(const cli_command *command, int argc, char **argv,
                const struct option *options, int *status);
 /* A whole number within min..max; false, with a message, otherwise. */
 bool cli_number(const cli_command *command, const char *option,
                 const char *text, int64_t min, int64_t max, int64_t *number);
+/* The same for a decimal number. */
+bool cli_decimal(const cli_command *command, const char *option,
+                 const char *text, double min, double max, double *number);
 /* One of `words` (NULL at the end); its index, or -1 with a message. */
 int cli_choice(const cli_command *command, const char *option, const char *text,
                const char *const *words);
@@ -77,6 +80,17 @@ enum { CLI_SHAPE_CHARS = 24 * CLATTN_KIT_MAX_RANK + 3 };
 /* "[2,3,4]"; returns `text`. */
 const char *cli_shape(const clattn_kit_tensor *tensor,
                       char text[CLI_SHAPE_CHARS]);
+
+/* ---- pictures (common.c) ------------------------------------------------- */
+
+/* Whether to use 24-bit colours: choice 1 yes, 2 no, 0 on a terminal that has
+ * them, unless NO_COLOR is set. */
+bool cli_colors(int choice);
+
+/* ---- files (file.c) ------------------------------------------------------ */
+
+/* All of a file ("-": standard input), to free(); NULL with a message. */
+char *cli_read_file(const char *path, size_t *size_bytes);
 
 /* ---- progress (progress.c) ----------------------------------------------- */
 

@@ -1,9 +1,11 @@
 /* common.c - messages, options and devices, the same for every command. */
+#define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -56,24 +58,73 @@ static void short_forms(const struct option *options, char *text) {
   *text = '\0';
 }
 
+/* Whether a word of the command line is that option's, in full. */
+static bool names(const char *word, const struct option *option) {
+  const size_t n = strcspn(word, "=");
+  return n == strlen(option->name) + 2 && strncmp(word, "--", 2) == 0 &&
+         strncmp(word + 2, option->name, n - 2) == 0;
+}
+
+/* A word that is no option, with the one that it begins, if that is one only. */
+static int no_option(const cli_command *command, const struct option *options,
+                     const char *word) {
+  const struct option *meant = NULL;
+  const size_t n = strcspn(word, "=");
+  int count = 0;
+  for (; n > 2 && strncmp(word, "--", 2) == 0 && options->name; options++) {
+    if (strncmp(options->name, word + 2, n - 2) != 0) continue;
+    if (names(word, options))
+      return cli_usage(command, "%s: %.*s takes no value", command->name,
+                       (int)n, word);
+    meant = options;
+    count++;
+  }
+  if (count == 1)
+    return cli_usage(command, "%s: no option %.*s; did you mean --%s?",
+                     command->name, (int)n, word, meant->name);
+  return cli_usage(command, "%s: no option %s", command->name, word);
+}
+
 int cli_option(const cli_command *command, int argc, char **argv,
                const struct option *options, int *status) {
   char letters[128];
   short_forms(options, letters);
   opterr = 0;
-  const int option = getopt_long(argc, argv, letters, options, NULL);
+  optarg = NULL;
+  int at = -1; /* stays so for short ones */
+  const int option = getopt_long(argc, argv, letters, options, &at);
+  const char *word = argv[optind - 1];
+  if (at >= 0 && option > 0 && option != '?' && option != ':') {
+    /* The value is behind "=", or the word after it. */
+    if (optarg == word) word = argv[optind - 2];
+    if (!names(word, &options[at])) {
+      *status = no_option(command, options, word);
+      return '?';
+    }
+  }
   switch (option) {
     case 'h':
       fputs(command->help, stdout);
       *status = CLI_OK;
       return '?';
     case ':':
-      *status = cli_usage(command, "%s: %s needs a value", command->name,
-                          argv[optind - 1]);
+      at = 0;
+      while (options[at].name != NULL && !names(word, &options[at])) at++;
+      *status =
+          strncmp(word, "--", 2) == 0 && options[at].name == NULL
+              ? no_option(command, options, word)
+              : cli_usage(command, "%s: %s needs a value", command->name, word);
       return '?';
     case '?':
-      *status = cli_usage(command, "%s: no option %s", command->name,
-                          argv[optind - 1]);
+      /* Of several letters in a word the word before may be the last one. */
+      if (optopt == 0 || strchr(letters, optopt) != NULL)
+        *status = no_option(command, options, word);
+      else if (optopt > ' ' && optopt <= '~')
+        *status =
+            cli_usage(command, "%s: no option -%c", command->name, optopt);
+      else
+        *status = cli_usage(command, "%s: no option is a letter beyond ASCII",
+                            command->name);
       return '?';
     default:
       return option;
@@ -118,6 +169,19 @@ bool cli_path(const cli_command *command, const char *text, clattn_path *path) {
 }
 
 const char *cli_path_name(clattn_path path) { return path_names[path]; }
+
+bool cli_decimal(const cli_command *command, const char *option,
+                 const char *text, double min, double max, double *number) {
+  char *end;
+  const double value = strtod(text, &end);
+  if (end == text || *end != '\0' || !(value >= min && value <= max)) {
+    cli_usage(command, "%s: got '%s', want a number %g..%g", option, text, min,
+              max);
+    return false;
+  }
+  *number = value;
+  return true;
+}
 
 /* ---- devices ------------------------------------------------------------- */
 
@@ -175,4 +239,14 @@ const char *cli_shape(const clattn_kit_tensor *tensor,
                              i ? "," : "", (long long)tensor->extent[i]);
   snprintf(text + used, CLI_SHAPE_CHARS - used, "]");
   return text;
+}
+
+/* ---- colours ------------------------------------------------------------- */
+
+bool cli_colors(int choice) {
+  if (choice != 0) return choice == 1;
+  const char *no = getenv("NO_COLOR"), *term = getenv("COLORTERM");
+  if ((no != NULL && *no != '\0') || isatty(STDOUT_FILENO) != 1) return false;
+  return term != NULL &&
+         (strcmp(term, "truecolor") == 0 || strcmp(term, "24bit") == 0);
 }

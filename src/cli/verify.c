@@ -21,7 +21,8 @@ static const char help[] =
     "\n"
     "One line a case: PASS, FAIL or SKIP, its name and why. The last line is\n"
     "`N passed, N failed, N skipped`. Exit status 1 if any failed.\n"
-    "A case without expected outputs is skipped.\n"
+    "A case without expected outputs is skipped, and so is a file of a folder\n"
+    "that is no case (neither op nor opset in its metadata).\n"
     "A case with attention weights is run with them and, where the path is\n"
     "auto, once more without, so that the fused path is checked as well.\n";
 
@@ -30,9 +31,14 @@ static int verify(int argc, char **argv);
 const cli_command cli_verify = {"verify", "run case files and check them", help,
                                 verify};
 
+typedef struct verify_file {
+  char *path;
+  bool found; /* in a folder, not named itself */
+} verify_file;
+
 typedef struct verification {
-  char **paths;
-  size_t n_paths, room;
+  verify_file *files;
+  size_t n_files, room;
   case_target *targets;
   int n_targets;
   bool quiet;
@@ -41,19 +47,20 @@ typedef struct verification {
 
 /* ---- which files --------------------------------------------------------- */
 
-static bool add_path(verification *v, const char *folder, const char *name) {
-  if (v->n_paths == v->room) {
+/* folder "": it was named itself. */
+static bool add_file(verification *v, const char *folder, const char *name) {
+  if (v->n_files == v->room) {
     const size_t room = v->room ? 2 * v->room : 64;
-    char **paths = realloc(v->paths, room * sizeof *paths);
-    if (paths == NULL) return false;
-    v->paths = paths;
+    verify_file *files = realloc(v->files, room * sizeof *files);
+    if (files == NULL) return false;
+    v->files = files;
     v->room = room;
   }
   const size_t bytes = strlen(folder) + strlen(name) + 2;
   char *path = malloc(bytes);
   if (path == NULL) return false;
   snprintf(path, bytes, "%s%s%s", folder, *folder ? "/" : "", name);
-  v->paths[v->n_paths++] = path;
+  v->files[v->n_files++] = (verify_file){path, *folder != '\0'};
   return true;
 }
 
@@ -72,7 +79,7 @@ static bool add_argument(verification *v, const char *argument) {
     return false;
   }
   if (!S_ISDIR(info.st_mode)) {
-    if (add_path(v, "", argument)) return true;
+    if (add_file(v, "", argument)) return true;
     cli_error("no memory");
     return false;
   }
@@ -84,7 +91,7 @@ static bool add_argument(verification *v, const char *argument) {
   }
   bool ok = true;
   for (int i = 0; i < n; i++) {
-    ok = ok && add_path(v, argument, entries[i]->d_name);
+    ok = ok && add_file(v, argument, entries[i]->d_name);
     free(entries[i]);
   }
   free(entries);
@@ -134,13 +141,16 @@ static void report(verification *v, const cli_case *c,
 static void run_all(verification *v) {
   cli_progress progress;
   cli_progress_begin(&progress, "case");
-  const int64_t total = (int64_t)v->n_paths * v->n_targets;
+  const int64_t total = (int64_t)v->n_files * v->n_targets;
   for (int64_t i = 0; i < total; i++) {
     cli_progress_step(&progress, i, total);
-    const case_target *target = &v->targets[(size_t)i / v->n_paths];
+    const case_target *target = &v->targets[(size_t)i / v->n_files];
+    const verify_file *file = &v->files[(size_t)i % v->n_files];
     cli_case c;
-    if (case_open(v->paths[(size_t)i % v->n_paths], &c))
+    if (case_open(file->path, &c))
       case_verify(&c, target);
+    else if (c.foreign && file->found)
+      case_skip(&c, "%s", c.why);
     cli_progress_clear(&progress);
     report(v, &c, target);
     case_close(&c);
@@ -190,8 +200,8 @@ static int verify(int argc, char **argv) {
   if (optind == argc)
     return cli_usage(&cli_verify, "verify: which folder or file?");
   status = run(&v, argv + optind, argc - optind, selector, path);
-  for (size_t i = 0; i < v.n_paths; i++) free(v.paths[i]);
-  free(v.paths);
+  for (size_t i = 0; i < v.n_files; i++) free(v.files[i].path);
+  free(v.files);
   free(v.targets);
   return status;
 }

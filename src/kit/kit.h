@@ -30,6 +30,9 @@
 #define KIT_OUT_OF_MEMORY(what)                                                \
   clattn_set_error(CLATTN_OUT_OF_MEMORY, "%s: no memory", what)
 
+/* Whether no space stands before this token when words are joined. */
+bool kit_closes(const char *token, size_t size_bytes);
+
 /* How a message writes a shape: "[2,3,4]". */
 #define KIT_SHAPE_CHARS 192
 const char *kit_shape_text(const clattn_kit_tensor *tensor,

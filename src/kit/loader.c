@@ -10,6 +10,7 @@ struct clattn_kit_loader {
   int64_t n, windows;
   int64_t *order; /* [windows], or NULL: as they come */
   int64_t next;   /* first window of the next batch */
+  int64_t epoch;
   clattn_kit_rng rng;
 };
 
@@ -126,6 +127,38 @@ clattn_status clattn_kit_loader_next(clattn_kit_loader *loader, int32_t *inputs,
 clattn_status clattn_kit_loader_rewind(clattn_kit_loader *loader) {
   KIT_REQUIRE(loader != NULL, "loader: got NULL, want a loader");
   loader->next = 0;
+  loader->epoch++;
   shuffle(loader);
+  return CLATTN_OK;
+}
+
+clattn_status clattn_kit_loader_tell(const clattn_kit_loader *loader,
+                                     int64_t *epoch, int64_t *batch) {
+  KIT_REQUIRE(loader != NULL, "loader: got NULL, want a loader");
+  KIT_REQUIRE(epoch != NULL && batch != NULL,
+              "epoch: got NULL, want places for both");
+  const int64_t size = loader->config.batch;
+  *epoch = loader->epoch;
+  *batch = loader->next / size + (loader->next % size != 0);
+  return CLATTN_OK;
+}
+
+clattn_status clattn_kit_loader_seek(clattn_kit_loader *loader, int64_t epoch,
+                                     int64_t batch) {
+  KIT_REQUIRE(loader != NULL, "loader: got NULL, want a loader");
+  const int64_t batches = clattn_kit_loader_batches(loader);
+  KIT_REQUIRE(epoch >= 0, "epoch: got %lld, want >= 0", (long long)epoch);
+  KIT_REQUIRE(batch >= 0 && batch <= batches, "batch: got %lld, want 0..%lld",
+              (long long)batch, (long long)batches);
+  if (epoch < loader->epoch) {
+    clattn_kit_rng_init(&loader->rng, loader->config.seed);
+    loader->epoch = 0;
+    shuffle(loader);
+  }
+  /* Each order is drawn behind the one before; without one nothing is. */
+  if (loader->order == NULL) loader->epoch = epoch;
+  for (; loader->epoch < epoch; loader->epoch++) shuffle(loader);
+  loader->next = batch * loader->config.batch;
+  if (loader->next > loader->windows) loader->next = loader->windows;
   return CLATTN_OK;
 }

@@ -310,6 +310,13 @@ static void put(sink *out, const char *text, size_t bytes) {
   out->bytes += bytes;
 }
 
+bool kit_closes(const char *token, size_t size_bytes) {
+  /* memchr, not strchr: a NUL is a character like others. */
+  static const char closing[] = {',', '.', ':', ';', '?',
+                                 '!', '"', '(', ')', '\''};
+  return size_bytes == 1 && memchr(closing, token[0], sizeof closing) != NULL;
+}
+
 clattn_status clattn_kit_vocab_decode(const clattn_kit_vocab *vocab,
                                       const int32_t *ids, size_t n, char *text,
                                       size_t capacity, size_t *size_bytes) {
@@ -325,8 +332,7 @@ clattn_status clattn_kit_vocab_decode(const clattn_kit_vocab *vocab,
   sink out = {text, capacity ? capacity - 1 : 0, 0};
   for (size_t i = 0; i < n; i++) {
     const slice token = vocab->entries[ids[i]];
-    const bool closes =
-        token.bytes == 1 && strchr(",.:;?!\"()'", token.text[0]) != NULL;
+    const bool closes = kit_closes(token.text, token.bytes);
     if (i > 0 && !closes) put(&out, " ", 1);
     put(&out, token.text, token.bytes);
   }

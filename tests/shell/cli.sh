@@ -13,10 +13,33 @@ expect 0 --help && says out Usage && silent err
 expect 0 -h && says out Usage
 expect 0 help && says out Usage
 expect 0 --version && says out '[0-9]\.[0-9]'
-for command in devices run verify attend bench tune; do
+for command in devices run verify attend bench tune train generate; do
   expect 0 $command --help && says out "Usage: clattn $command" && silent err
   expect 0 help $command && says out "Usage: clattn $command"
   expect 2 $command --no-such-option && says err no-such-option && silent out
+done
+
+# Names are whole, in every form; what one begins is named.
+expect 2 train data/none.txt --layer 3 && says err 'layer; did you mean --layers?'
+expect 2 train --layer=3 data/none.txt && says err 'layer; did you mean --layers?'
+expect 2 train --layer && says err 'layer; did you mean --layers?'
+expect 2 train --layers && says err 'layers needs a value'
+expect 2 verify --quiet -qx . && says err 'no option -x'
+expect 2 verify . -d && says err '-d needs a value'
+expect 2 train --resum data/none.txt && says err 'mean --resume?'
+expect 2 devices --h && says err 'did you mean --help?' && silent out
+expect 2 bench --rival=x && says err 'no option --rival'
+expect 2 devices --brief=1 && says err 'brief takes no value'
+expect 1 train --heads=2 -d cpu data/none.txt --layers 3 && says err none.txt
+expect 1 train data/none.txt --out --layer && says err none.txt
+for command in run verify attend bench tune generate; do
+  expect 2 $command --hel && says err 'did you mean --help?' && silent out
+done
+# Help fits a terminal.
+for command in devices run verify attend bench tune train generate; do
+  expect 0 help $command && says out Usage
+  awk 'length > 80 { print "help '$command' is wide: " $0; wide = 1 }
+    END { exit wide }' "$work/out" || failed=1
 done
 
 expect 2 && says err Usage && silent out

@@ -246,6 +246,15 @@ Test(kit, words) {
   TH_OK(clattn_kit_words_create("a\0b", 3, &words));
   cr_expect_eq(clattn_kit_words_count(words), 1);
   clattn_kit_words_destroy(words);
+
+  /* NUL is a word like others: a space stands before it. */
+  TH_OK(clattn_kit_words_create("a \0", 3, &words));
+  TH_OK(clattn_kit_vocab_create(words, &vocab));
+  TH_OK(clattn_kit_vocab_encode(vocab, words, ids));
+  TH_OK(clattn_kit_vocab_decode(vocab, ids, 2, NULL, 0, &n));
+  cr_expect_eq(n, 3, "%zu bytes", n);
+  clattn_kit_vocab_destroy(vocab);
+  clattn_kit_words_destroy(words);
 }
 
 /* ---- windows ------------------------------------------------------------- */
