@@ -100,7 +100,7 @@ SHIM_OBJ := $(call obj,$(call buildable,$(wildcard bench/shim*.c)))
 
 # ---- targets ------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: all deps demo test bench bench-python lint format install uninstall \
+.PHONY: all deps demo test bench bench-python bench-training lint format install uninstall \
         clean help tests programs plain run-tests examples benches FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -147,6 +147,13 @@ bench: deps ## build and run the benchmarks (BENCHFLAGS: of clattn bench)
 bench-python: deps ## beside PyTorch, ONNX Runtime, OpenVINO, oneDNN (downloads)
 	$(submake) all benches
 	@bench/python.sh $(BUILD)
+
+bench-training: deps ## gradients and training steps, then beside PyTorch (downloads)
+	$(submake) all benches
+	$(BUILD)/clattn bench --backward --shapes=training --device=cpu \
+	  --json=$(BUILD)/backward.json $(BENCHFLAGS)
+	@RIVALS_FLAGS="--only backward --only train --rival pytorch $(RIVALS_FLAGS)" \
+	  bench/python.sh $(BUILD) training
 
 tests: $(UNIT) programs
 programs: $(PROGRAM_BINS)

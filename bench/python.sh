@@ -1,10 +1,12 @@
 #!/bin/sh
 # make bench-python: bench/rivals.py in a virtual environment of its own.
-#   bench/python.sh BUILD     BUILD/venv, BUILD/rivals.json, BUILD/plots/*.png
+#   bench/python.sh BUILD        BUILD/venv, BUILD/rivals.json, BUILD/plots/*.png
+#   bench/python.sh BUILD NAME   BUILD/NAME.json instead, and no pictures
 # RIVALS_FLAGS is passed on to rivals.py. Status: that of rivals.py.
 set -eu
 
 build=$1
+name=${2-rivals}
 here=$(dirname "$0")
 venv=$build/venv
 pip="$venv/bin/python -m pip install --quiet --disable-pip-version-check"
@@ -30,7 +32,7 @@ fi
 
 status=0
 "$venv/bin/python" -B "$here/rivals.py" --shim "$build/bench/libclattn_bench.so" \
-  --json "$build/rivals.json" ${RIVALS_FLAGS:-} || status=$?
-[ ! -f "$build/rivals.json" ] ||
+  --json "$build/$name.json" ${RIVALS_FLAGS:-} || status=$?
+[ "$name" != rivals ] || [ ! -f "$build/rivals.json" ] ||
   "$venv/bin/python" -B "$here/plot.py" --out "$build/plots" "$build/rivals.json"
 exit $status

@@ -8,7 +8,8 @@
     prepare(shape, data)    makes the problem ready; Unsupported says why it cannot
     path                    which implementation serves it, where that is known
     run()                   computes it once, and returns when it is done
-    result()                {"out": [B,H,Sq,Dv]} or the layer's {"out", "weights"}
+    result()                {"out": [B,H,Sq,Dv]}, the layer's {"out", "weights"},
+                            {"d_q", "d_k", "d_v"}, or what a training step gives
     release()               forgets the problem
 
 Threads are set by each library's own switch. Waiting is left as each library has
@@ -45,6 +46,7 @@ def is_square_causal(shape):
 class Contestant:
     name = ""
     path = None
+    trains = False  # offers gradients and training
 
     @staticmethod
     def environment(threads):
@@ -57,9 +59,11 @@ class Contestant:
 
 class Clattn(Contestant):
     name = "clattn"
+    trains = True
     DTYPES = {"f32": 1, "f16": 2, "bf16": 4}
     LAYER_SLOTS = ["x", "wq", "wk", "wv", "wo", "bq", "bk", "bv", "bo"]
     LAYER_OUT, LAYER_WEIGHTS = 9, 10
+    D_OUT, GRADIENTS = 5, {"d_q": 6, "d_k": 7, "d_v": 8}
 
     @staticmethod
     def environment(threads):
@@ -68,7 +72,9 @@ class Clattn(Contestant):
     def __init__(self, options):
         self.lib = ctypes.CDLL(options.shim)
         for name in ("clattn_version", "clattn_error_message", "shim_device_name",
-                     "shim_plan_info"):
+                     "shim_plan_info", "shim_gpt_name"):
+            if not hasattr(self.lib, name):  # built without the kit
+                continue
             getattr(self.lib, name).restype = ctypes.c_char_p
         self.handle, self.problem = ctypes.c_void_p(), None
         self.call("shim_open", options.device.encode(), ctypes.byref(self.handle))
@@ -81,6 +87,8 @@ class Clattn(Contestant):
 
     def prepare(self, shape, data):
         self.shape, self.problem = shape, ctypes.c_void_p()
+        if shape.training:
+            return self.prepare_training(shape, data)
         sizes = lambda *n: [ctypes.c_int64(i) for i in n]
         s, made = shape, ctypes.byref(self.problem)
         if shape.embed:
@@ -91,12 +99,42 @@ class Clattn(Contestant):
             self.call("shim_attention", self.handle,
                       *sizes(s.batch, s.q_heads, s.kv_heads, s.q_len, s.kv_len,
                              s.qk_dim, s.v_dim),
-                      self.DTYPES[s.dtype], int(s.causal), 0, made)
+                      self.DTYPES[s.dtype], int(s.causal), 0, int(s.backward), made)
             names = ["q", "k", "v"]
             info = self.lib.shim_plan_info(self.problem).decode()
             self.path = "fused" if "\nused: fused" in "\n" + info else "unfused"
         for slot, name in enumerate(names):
             self.call("shim_write", self.problem, slot, *self.memory(data[name]))
+        if shape.backward:
+            self.call("shim_write", self.problem, self.D_OUT, *self.memory(data["d_out"]))
+            self.call("shim_forward", self.problem)
+            self.path += " backward"
+
+    def prepare_training(self, shape, data):
+        if not hasattr(self.lib, "shim_gpt_new"):
+            raise Unsupported("built without the kit")
+        made, floats = ctypes.c_void_p(), ctypes.POINTER(ctypes.c_float)
+        self.call("shim_gpt_new", self.handle,
+                  *(ctypes.c_int64(n) for n in (
+                      shape.vocab, shape.context, shape.layers, shape.heads,
+                      shape.embed, shape.batch)), ctypes.byref(made))
+        self.lib.shim_gpt_tensors.restype = ctypes.c_int64
+        for i in range(self.lib.shim_gpt_tensors(made)):
+            index = ctypes.c_int64(i)
+            name = self.lib.shim_gpt_name(made, index).decode()
+            self.call("shim_gpt_write", made, index,
+                      data["weights"][name].ctypes.data_as(floats))
+        ids = [data[x].ctypes.data_as(ctypes.c_void_p) for x in ("inputs", "targets")]
+        loss, norm = ctypes.c_float(), ctypes.c_float()
+        self.path, steps = "training", []
+
+        def run():
+            self.call("shim_gpt_step", made, *ids, ctypes.c_float(shape.rate),
+                      ctypes.byref(loss), ctypes.byref(norm))
+            steps.append((loss.value, norm.value))
+
+        self.run, self.result = run, lambda: shape.history(run, steps)
+        self.release_gpt = lambda: self.lib.shim_gpt_free(made)
 
     @staticmethod
     def memory(x):
@@ -117,11 +155,22 @@ class Clattn(Contestant):
                           *self.memory(got["weights"]))
             return got
         dtype = {"f32": np.float32, "f16": np.float16, "bf16": np.uint16}[s.dtype]
+        if s.backward:
+            extents = {"d_q": (s.q_heads, s.q_len, s.qk_dim),
+                       "d_k": (s.kv_heads, s.kv_len, s.qk_dim),
+                       "d_v": (s.kv_heads, s.kv_len, s.v_dim)}
+            got = {name: np.empty((s.batch, *extent), dtype)
+                   for name, extent in extents.items()}
+            for name, slot in self.GRADIENTS.items():
+                self.call("shim_read", self.problem, slot, *self.memory(got[name]))
+            return got
         out = np.empty((s.batch, s.q_heads, s.q_len, s.v_dim), dtype)
         self.call("shim_read", self.problem, 3, *self.memory(out))
         return {"out": out}
 
     def release(self):
+        if "release_gpt" in self.__dict__:
+            self.release_gpt()
         self.lib.shim_problem_free(self.problem)
         super().release()
 
@@ -131,6 +180,7 @@ class PyTorch(Contestant):
     evaluation and inference mode, which lets it take its fast path."""
 
     name = "PyTorch"
+    trains = True
 
     def __init__(self, options):
         import torch
@@ -145,6 +195,8 @@ class PyTorch(Contestant):
         return self.torch.from_numpy(x)
 
     def prepare(self, shape, data):
+        if shape.training:
+            return self.prepare_training(shape, data)
         torch, data = self.torch, {name: self.tensor(x) for name, x in data.items()}
         if shape.embed:
             return self.prepare_layer(shape, data)
@@ -156,12 +208,40 @@ class PyTorch(Contestant):
             options["attn_mask"] = torch.from_numpy(causal_mask(shape))
         q, k, v = (data[name] for name in "qkv")
         self.path = "scaled_dot_product_attention"
+        if shape.backward:
+            return self.prepare_backward(attention, (q, k, v), data["d_out"], options)
 
         def run():
             self.out = attention(q, k, v, **options)
 
         self.run = run
         self.result = lambda: {"out": self.out.float().numpy()}
+
+    def prepare_backward(self, attention, inputs, d_out, options):
+        torch = self.torch
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs = [x.clone().requires_grad_() for x in inputs]
+            d_out, out = d_out.clone(), attention(*inputs, **options)
+
+        def run():
+            with torch.inference_mode(False):
+                self.grads = torch.autograd.grad(out, inputs, d_out, retain_graph=True)
+
+        self.run = run
+        self.result = lambda: {
+            name: x.numpy() for name, x in zip(("d_q", "d_k", "d_v"), self.grads)}
+
+    def prepare_training(self, shape, data):
+        import rival_training
+        torch, self.path = self.torch, "nn.Module, fused AdamW"
+        with torch.inference_mode(False), torch.enable_grad():
+            step, steps = rival_training.torch_step(shape, data), []
+
+        def run():
+            with torch.inference_mode(False), torch.enable_grad():
+                steps.append(step())
+
+        self.run, self.result = run, lambda: shape.history(run, steps)
 
     def prepare_layer(self, shape, data):
         layer = self.torch.nn.MultiheadAttention(

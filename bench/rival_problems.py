@@ -21,8 +21,9 @@ BYTES = {"f32": 4, "f16": 2, "bf16": 2}
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """One attention; or a layer (`embed` > 0), a multi-head self-attention with
-    its four projections, which may also return the mean of the weights."""
+    """One attention, or its gradients (`backward`); or a layer (`embed` > 0), a
+    multi-head self-attention with its four projections, which may also return the
+    mean of the weights. rival_training.Training has the same interface."""
 
     name: str
     batch: int
@@ -36,6 +37,8 @@ class Shape:
     causal: bool = False
     embed: int = 0
     weights: bool = False
+    backward: bool = False
+    training = False
 
     @property
     def flops(self):
@@ -44,7 +47,10 @@ class Shape:
         if self.causal:
             first = self.kv_len - self.q_len + 1  # keys that row 0 sees
             pairs = sum(max(0, first + i) for i in range(self.q_len))
-        attention = 2 * self.batch * self.q_heads * pairs * (self.qk_dim + self.v_dim)
+        dims = self.qk_dim + self.v_dim
+        if self.backward:
+            dims = 3 * self.qk_dim + 2 * self.v_dim
+        attention = 2 * self.batch * self.q_heads * pairs * dims
         return attention + 8 * self.batch * self.q_len * self.embed**2
 
     @property
@@ -57,13 +63,26 @@ class Shape:
         dims = self.qk_dim + self.v_dim
         queries = self.q_heads * self.q_len * dims
         keys = self.kv_heads * self.kv_len * dims
-        return BYTES[self.dtype] * self.batch * (queries + keys)
+        total = BYTES[self.dtype] * self.batch * (queries + keys)
+        return 2 * total if self.backward else total
 
     @property
     def threads(self):
         """A line named scale-threads-N asks for N threads; else None."""
         match = re.fullmatch(r"scale-threads-(\d+)", self.name)
         return int(match[1]) if match else None
+
+    def inputs(self):
+        return inputs(self)
+
+    def sample(self, result):
+        return sample(self, result)
+
+    def reference(self):
+        return reference(self)
+
+    def wrong(self, got, want):
+        return wrong(self, got, want)
 
 
 def read_shapes(path):
@@ -96,6 +115,20 @@ def layer_shapes():
     ]
 
 
+def backward_shapes():
+    """Gradients where models are trained: GPT-2, BERT, ViT, Llama 3 8B, and the two
+    of the training step."""
+    lines = [
+        ("gpt2", 1, 12, 12, 1024, 64, True), ("gpt2-full", 1, 12, 12, 1024, 64, False),
+        ("bert-128", 8, 12, 12, 128, 64, False), ("bert-512", 2, 12, 12, 512, 64, False),
+        ("vit-197", 4, 12, 12, 197, 64, False), ("llama3-512", 1, 32, 8, 512, 128, True),
+        ("llama3-1k", 1, 32, 8, 1024, 128, True), ("train-1m", 8, 4, 4, 128, 32, True),
+        ("train-10m", 4, 6, 6, 256, 64, True)]
+    return [Shape(f"backward-{name}", batch, heads, kv_heads, length, length, dim, dim,
+                  causal=causal, backward=True)
+            for name, batch, heads, kv_heads, length, dim, causal in lines]
+
+
 def to_bf16(x):
     """f32 -> the upper 16 bits, rounded to nearest even, as uint16."""
     bits = x.view(np.uint32)
@@ -113,7 +146,8 @@ def to_f32(x):
 def inputs(shape):
     """Arrays by name, the same in every process. bf16 as uint16.
 
-    Attention: q [B,Hq,Sq,D], k [B,Hk,Skv,D], v [B,Hk,Skv,Dv].
+    Attention: q [B,Hq,Sq,D], k [B,Hk,Skv,D], v [B,Hk,Skv,Dv]; backward has d_out
+    [B,Hq,Sq,Dv] as well.
     Layer: x [B,T,E], wq wk wv wo [E,E] (out, in), bq bk bv bo [E]."""
     rng = np.random.default_rng(zlib.crc32(shape.name.encode()))
     draw = lambda *extent: rng.standard_normal(extent, np.float32)
@@ -130,6 +164,8 @@ def inputs(shape):
         "k": draw(s.batch, s.kv_heads, s.kv_len, s.qk_dim),
         "v": draw(s.batch, s.kv_heads, s.kv_len, s.v_dim),
     }
+    if s.backward:
+        data["d_out"] = draw(s.batch, s.q_heads, s.q_len, s.v_dim)
     convert = {"f32": lambda x: x, "f16": np.float16, "bf16": to_bf16}[s.dtype]
     return {name: convert(x) for name, x in data.items()}
 
@@ -146,11 +182,23 @@ def sampled_rows(shape):
 
 def sample(shape, result):
     """The sampled rows of what a contestant returned (a layer's head is moot)."""
+    if shape.backward:
+        return {name: np.stack([x[at] for at in gradient_rows(shape, name)])
+                for name, x in result.items()}
     if not shape.embed:
         return {"out": np.stack([to_f32(result["out"][b, h, i])
                                  for b, h, i in sampled_rows(shape)])}
     return {name: np.stack([to_f32(x[b, i]) for b, _, i in sampled_rows(shape)])
             for name, x in result.items()}
+
+
+def gradient_rows(shape, name):
+    """(batch, head, row) of d_q; (batch, key head, key) of d_k and d_v."""
+    if name == "d_q":
+        return sampled_rows(shape)
+    group = shape.q_heads // shape.kv_heads
+    return [(b, h // group, i * shape.kv_len // shape.q_len)
+            for b, h, i in sampled_rows(shape)]
 
 
 def softmax(scores):
@@ -163,6 +211,8 @@ def reference(shape):
     data = {name: np.float64(to_f32(x)) for name, x in inputs(shape).items()}
     if shape.embed:
         return reference_layer(shape, data)
+    if shape.backward:
+        return reference_gradients(shape, data)
     rows = []
     for b, h, i in sampled_rows(shape):
         g = h // (shape.q_heads // shape.kv_heads)
@@ -170,6 +220,34 @@ def reference(shape):
         p = softmax(data["k"][b, g, :seen] @ data["q"][b, h, i] / shape.qk_dim**0.5)
         rows.append(p @ data["v"][b, g, :seen])
     return {"out": (np.stack(rows), np.abs(data["v"]).max())}
+
+
+def reference_gradients(shape, data):
+    """All rows of the key heads that are sampled."""
+    group, grads = shape.q_heads // shape.kv_heads, {}
+    for b, g, _ in gradient_rows(shape, "d_k"):
+        if (b, g) in grads:
+            continue
+        k, v, d_k, d_v = data["k"][b, g], data["v"][b, g], 0, 0
+        for h in range(g * group, (g + 1) * group):
+            q, d_out = data["q"][b, h], data["d_out"][b, h]
+            scores = q @ k.T / shape.qk_dim**0.5
+            if shape.causal:
+                seen = np.tri(shape.q_len, shape.kv_len, shape.kv_len - shape.q_len)
+                scores = np.where(seen > 0, scores, -np.inf)
+            p = softmax(scores)
+            d_p = d_out @ v.T
+            d_s = p * (d_p - (p * d_p).sum(axis=1, keepdims=True)) / shape.qk_dim**0.5
+            d_k, d_v = d_k + d_s.T @ q, d_v + p.T @ d_out
+            grads[b, h, "d_q"] = d_s @ k
+        grads[b, g] = d_k, d_v
+    pick = {"d_q": lambda b, h: grads[b, h, "d_q"],
+            "d_k": lambda b, g: grads[b, g][0], "d_v": lambda b, g: grads[b, g][1]}
+    want = {}
+    for name, of in pick.items():
+        rows = np.stack([of(b, h)[i] for b, h, i in gradient_rows(shape, name)])
+        want[name] = rows, np.abs(rows).max()
+    return want
 
 
 def reference_layer(shape, data):

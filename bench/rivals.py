@@ -48,6 +48,7 @@ import time
 
 from rival_libraries import RIVALS, Clattn, Unsupported
 import rival_problems as problems
+import rival_training
 
 SAMPLE_SECONDS = 0.01  # a sample is at least so long
 ROUNDS = 15            # at most
@@ -75,9 +76,11 @@ def timed(contestant, calls):
 
 
 def prepare(contestant, shape):
-    contestant.prepare(shape, problems.inputs(shape))
+    if (shape.training or shape.backward) and not contestant.trains:
+        raise Unsupported("no gradients")
+    contestant.prepare(shape, shape.inputs())
     contestant.first = timed(contestant, 1)  # and what is made on the first call
-    rows = problems.sample(shape, contestant.result())
+    rows = shape.sample(contestant.result())
     return {"rows": rows, "path": contestant.path}
 
 
@@ -211,7 +214,7 @@ def bound(shape, fma, read):
 
 def measure_shape(shape, processes, prober, budget):
     """Rows for the table: the first contestant is clattn."""
-    want = problems.reference(shape)
+    want = shape.reference()
     rows, field = [], []
     for process in processes:
         row = {"name": shape.name, "device": process.device,
@@ -226,7 +229,7 @@ def measure_shape(shape, processes, prober, budget):
         if row["reason"]:
             continue
         row["path"] = answer["path"]
-        row["reason"] = problems.wrong(shape, answer["rows"], want)
+        row["reason"] = shape.wrong(answer["rows"], want)
         row["wrong"] = row["reason"] is not None
         if row["wrong"]:
             continue
@@ -323,6 +326,8 @@ def arguments():
     add("--shim", default="build/bench/libclattn_bench.so", help="made by make benches")
     add("--shapes", default=os.path.join(here, "shapes", "models.txt"))
     add("--no-layer", action="store_true", help="without the layer's shapes")
+    add("--no-training", action="store_true",
+        help="without gradients and the training step")
     add("--only", action="append", metavar="TEXT", help="shapes whose name has it")
     add("--rival", action="append", metavar="TEXT", help="rivals whose name has it")
     add("--device", default="cpu", help="clattn's, as CLATTN_DEVICE; default cpu")
@@ -353,6 +358,8 @@ def chosen_shapes(options):
     shapes = problems.read_shapes(options.shapes)
     if not options.no_layer:
         shapes += problems.layer_shapes()
+    if not options.no_training:
+        shapes += problems.backward_shapes() + rival_training.SHAPES
     if options.only:
         shapes = [s for s in shapes if any(text in s.name for text in options.only)]
     return shapes

@@ -9,23 +9,17 @@
 #include <string.h>
 #include <time.h>
 
-#include "clattn.h"
-
-typedef struct shim {
-  clattn_context *context;
-  clattn_queue *queue;
-  int device;
-  clattn_device_info info;
-} shim;
+#include "shim.h"
 
 CLATTN_API int shim_open(const char *device, shim **opened);
 CLATTN_API void shim_free(shim *s);
 CLATTN_API const char *shim_device_name(const shim *s);
 
-/* One problem: an attention (q, k, v, out) or a layer (input, four weights, four
- * biases, output, weights), as an array of tensors that Python numbers. */
+/* One problem: an attention (q, k, v, out; lse, d_out, d_q, d_k, d_v) or a layer
+ * (input, four weights, four biases, output, weights), as an array of tensors that
+ * Python numbers. */
 enum { SLOTS = 11 };
-enum { Q, K, V, OUT };
+enum { Q, K, V, OUT, LSE, D_OUT, D_Q, D_K, D_V };
 enum { INPUT, WQ, WK, WV, WO, BQ, BK, BV, BO, OUTPUT, WEIGHTS };
 
 typedef struct shim_problem {
@@ -33,16 +27,20 @@ typedef struct shim_problem {
   clattn_tensor slot[SLOTS];
   clattn_plan *plan;
   clattn_args args;
+  clattn_grads grads;
   clattn_mha *mha;
   clattn_mha_args mha_args;
 } shim_problem;
 
 /* q [B,Hq,Sq,D], k [B,Hk,Skv,D], v [B,Hk,Skv,Dv], out [B,Hq,Sq,Dv], all dense;
- * dtype and path are clattn_dtype and clattn_path. */
+ * dtype and path are clattn_dtype and clattn_path. backward: shim_run computes
+ * the gradients of what shim_forward, called once the slots are written, left. */
 CLATTN_API int shim_attention(shim *s, int64_t batch, int64_t q_heads,
                               int64_t kv_heads, int64_t q_len, int64_t kv_len,
                               int64_t qk_dim, int64_t v_dim, int dtype,
-                              int causal, int path, shim_problem **made);
+                              int causal, int path, int backward,
+                              shim_problem **made);
+CLATTN_API int shim_forward(shim_problem *p);
 /* Self attention, F32: input and output [B,1,T,E], weights [E,E] as
  * torch.nn.Linear has them, biases [E]; with_weights also returns the mean over
  * the heads [B,1,T,T]. Call shim_layer_ready once the slots are written. */
@@ -118,7 +116,8 @@ static int slot_new(shim_problem *p, int slot, clattn_dtype dtype, int64_t b,
 
 int shim_attention(shim *s, int64_t batch, int64_t q_heads, int64_t kv_heads,
                    int64_t q_len, int64_t kv_len, int64_t qk_dim, int64_t v_dim,
-                   int dtype, int causal, int path, shim_problem **made) {
+                   int dtype, int causal, int path, int backward,
+                   shim_problem **made) {
   const clattn_dtype type = (clattn_dtype)dtype;
   clattn_desc desc;
   clattn_desc_init(&desc);
@@ -129,6 +128,8 @@ int shim_attention(shim *s, int64_t batch, int64_t q_heads, int64_t kv_heads,
   desc.v_dim = v_dim;
   desc.causal = causal != 0;
   desc.path = (clattn_path)path;
+  desc.backward = backward != 0;
+  if (backward) desc.outputs |= CLATTN_OUT_LSE;
   int status = problem_new(s, made);
   if (status) return status;
   shim_problem *p = *made;
@@ -137,11 +138,25 @@ int shim_attention(shim *s, int64_t batch, int64_t q_heads, int64_t kv_heads,
   if (!status) status = slot_new(p, K, type, batch, kv_heads, kv_len, qk_dim);
   if (!status) status = slot_new(p, V, type, batch, kv_heads, kv_len, v_dim);
   if (!status) status = slot_new(p, OUT, type, batch, q_heads, q_len, v_dim);
+  for (int i = LSE; i <= D_V && backward && !status; i++) {
+    const bool keys = i == D_K || i == D_V;
+    status = slot_new(p, i, i == LSE ? CLATTN_F32 : type, batch,
+                      keys ? kv_heads : q_heads, keys ? kv_len : q_len,
+                      i == LSE               ? 1
+                      : i == D_Q || i == D_K ? qk_dim
+                                             : v_dim);
+  }
   clattn_args_init(&p->args);
   p->args.q = p->slot[Q];
   p->args.k = p->slot[K];
   p->args.v = p->slot[V];
   p->args.out = p->slot[OUT];
+  p->args.lse = p->slot[LSE];
+  clattn_grads_init(&p->grads);
+  p->grads.d_out = p->slot[D_OUT];
+  p->grads.d_q = p->slot[D_Q];
+  p->grads.d_k = p->slot[D_K];
+  p->grads.d_v = p->slot[D_V];
   return finished(status, made);
 }
 
@@ -193,10 +208,21 @@ int shim_read(shim_problem *p, int slot, void *data, size_t bytes) {
 
 int shim_run(shim_problem *p) {
   clattn_queue *queue = p->s->queue;
-  const clattn_status status =
-      p->plan ? clattn_execute(p->plan, queue, &p->args, NULL, NULL, 0, NULL)
-              : clattn_mha_forward(p->mha, queue, &p->mha_args, NULL, 0, NULL);
+  clattn_status status;
+  if (p->slot[D_OUT].buffer)
+    status = clattn_backward(p->plan, queue, &p->args, &p->grads, NULL, NULL, 0,
+                             NULL);
+  else if (p->plan)
+    status = clattn_execute(p->plan, queue, &p->args, NULL, NULL, 0, NULL);
+  else
+    status = clattn_mha_forward(p->mha, queue, &p->mha_args, NULL, 0, NULL);
   return (int)(status ? status : clattn_queue_finish(queue));
+}
+
+int shim_forward(shim_problem *p) {
+  const clattn_status status =
+      clattn_execute(p->plan, p->s->queue, &p->args, NULL, NULL, 0, NULL);
+  return (int)(status ? status : clattn_queue_finish(p->s->queue));
 }
 
 const char *shim_plan_info(const shim_problem *p) {

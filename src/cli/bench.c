@@ -12,15 +12,18 @@ static const char help[] =
     "with\n"
     "it, and beside what the machine gives at that moment.\n"
     "\n"
-    "  -s, --shapes=FILE      models (default), scaling or smoke, or a file "
-    "with a\n"
-    "                         shape a line: name batch q_heads kv_heads q_len\n"
-    "                         kv_len qk_dim v_dim f32|f16|bf16 causal|full\n"
+    "  -s, --shapes=FILE      models (default), scaling, training or smoke, or "
+    "a\n"
+    "                         file with a shape a line: name batch q_heads "
+    "kv_heads\n"
+    "                         q_len kv_len qk_dim v_dim f32|f16|bf16 "
+    "causal|full\n"
     "  -d, --device=NAME      cpu, gpu, opencl, a number or part of a name; "
     "may be\n"
     "                         given more than once\n"
     "  -p, --path=PATH        auto (default), fused, unfused or blocked\n"
     "  -w, --weights          return the attention weights as well\n"
+    "  -b, --backward         time the gradients as well, beside forward\n"
     "  -r, --rivals=LIST      all (default), none, or of openblas,\n"
     "                         openblas-flash, clblast, with commas\n"
     "  -t, --time=SECONDS     of timing a shape (2)\n"
@@ -37,11 +40,12 @@ static const char help[] =
     "probe\n"
     "on as many threads (multiply-adds, or reading memory for up to 8 "
     "queries);\n"
-    "the largest error. Then each rival's time divided by the library's: "
-    "above\n"
-    "1 the library is faster. Exit status 1 if a result is wrong or the "
-    "library\n"
-    "could not run a shape.\n";
+    "the largest error. Then each rival's time divided by the library's: above "
+    "1\n"
+    "the library is faster. With --backward the rows have forward's and\n"
+    "backward's time and their ratio; the figures after it are backward's. "
+    "Exit\n"
+    "status 1 if a result is wrong or the library could not run a shape.\n";
 
 static int bench(int argc, char **argv);
 
@@ -57,8 +61,8 @@ typedef struct bench_options {
   const char *devices[MOST_DEVICES];
   int n_devices;
   clattn_path path;
-  bool weights;
-  bool chosen[N_RIVALS];
+  bool weights, backward;
+  bool chosen[N_RIVALS], rivals; /* rivals: were chosen */
   bench_limits limits;
   int64_t threads; /* 0: the library's default */
 } bench_options;
@@ -117,9 +121,12 @@ static bool set_option(bench_options *o, int option, const char *value) {
       return true;
     case 'w':
       return o->weights = true;
+    case 'b':
+      return o->backward = true;
     case 'p':
       return cli_path(&cli_bench, value, &o->path);
     case 'r':
+      o->rivals = true;
       return parse_rivals(value, o->chosen);
     case 't':
       return parse_seconds("--time", value, &o->limits.seconds);
@@ -182,7 +189,11 @@ static bool target_open(const char *selector, int threads,
 static void field_open(const bench_target *target, const bench_options *o,
                        bench_field *field) {
   *field = (bench_field){.n = 1, .entry[0].rival = &bench_own};
-  for (int i = 0; i < N_RIVALS; i++)
+  if (o->backward) {
+    field->entry[0].rival = &bench_own_backward;
+    field->entry[field->n++].rival = &bench_own_forward;
+  }
+  for (int i = 0; i < N_RIVALS && !o->backward; i++)
     if (o->chosen[i]) field->entry[field->n++].rival = rivals[i];
   for (int i = 0; i < field->n; i++) {
     bench_entry *entry = &field->entry[i];
@@ -200,7 +211,8 @@ static void field_close(bench_field *field) {
 
 /* Lines on which something was wrong, or the library did not run. */
 static bool line_failed(const bench_line *line) {
-  bool failed = isnan(line->result[0].seconds);
+  bool failed = isnan(line->result[0].seconds) ||
+                (line->backward && isnan(line->result[1].seconds));
   for (int i = 0; i < line->n; i++) failed |= line->result[i].wrong;
   return failed;
 }
@@ -213,12 +225,14 @@ static bool run_shapes(const bench_target *target, bench_field *field,
   const int width = bench_name_width(shapes);
   size_t failed = 0;
   bool written = true;
-  bench_print_head(target, field, shapes, o->path, o->weights);
+  const bench_line like = {
+      .path = o->path, .weights = o->weights, .backward = o->backward};
+  bench_print_head(target, field, shapes, &like);
   bench_probe_create(target, &probe);
   cli_progress_begin(&progress, "shape");
   for (size_t i = 0; i < shapes->n && written; i++) {
-    bench_line line = {
-        .shape = &shapes->list[i], .path = o->path, .weights = o->weights};
+    bench_line line = like;
+    line.shape = &shapes->list[i];
     cli_progress_step(&progress, (int64_t)i, (int64_t)shapes->n);
     bench_line_run(target, field, &probe, &o->limits, &line);
     cli_progress_clear(&progress);
@@ -274,6 +288,7 @@ static int bench(int argc, char **argv) {
       CLI_OPTION_PATH,
       {"shapes", required_argument, NULL, 's'},
       {"weights", no_argument, NULL, 'w'},
+      {"backward", no_argument, NULL, 'b'},
       {"rivals", required_argument, NULL, 'r'},
       {"time", required_argument, NULL, 't'},
       {"json", required_argument, NULL, 'j'},
@@ -292,5 +307,8 @@ static int bench(int argc, char **argv) {
   if (optind != argc)
     return cli_usage(&cli_bench, "bench: got '%s', want options only",
                      argv[optind]);
+  if (o.backward && (o.weights || o.rivals))
+    return cli_usage(&cli_bench,
+                     "--backward: goes without --weights and --rivals");
   return run(&o);
 }

@@ -29,10 +29,12 @@ typedef struct bench_target {
 typedef struct bench_problem {
   const bench_shape *shape;
   clattn_path path;
-  bool weights; /* the probabilities are wanted as well */
-  void *q;      /* [B,Hq,Sq,D]  each in the shape's dtype */
-  void *k;      /* [B,Hk,Skv,D]  */
-  void *v;      /* [B,Hk,Skv,Dv] */
+  bool weights;  /* the probabilities are wanted as well */
+  bool backward; /* the gradients are what is timed */
+  void *q;       /* [B,Hq,Sq,D]  each in the shape's dtype */
+  void *k;       /* [B,Hk,Skv,D]  */
+  void *v;       /* [B,Hk,Skv,Dv] */
+  void *d_out;   /* [B,Hq,Sq,Dv]; NULL unless backward */
 } bench_problem;
 
 /* Why something could not run: one line of text. */
@@ -54,8 +56,13 @@ void bench_problem_free(bench_problem *problem);
 /* ---- who computes it ----------------------------------------------------- */
 
 typedef enum bench_output {
-  BENCH_OUT,    /* row of v_dim, in the shape's dtype */
-  BENCH_WEIGHTS /* row of kv_len, F32 */
+  BENCH_OUT,     /* row of v_dim, in the shape's dtype */
+  BENCH_WEIGHTS, /* row of kv_len, F32 */
+  BENCH_LSE,     /* row of 1, F32; this and what follows: of the library only */
+  BENCH_D_Q,     /* row of qk_dim */
+  BENCH_D_K,     /* row (b * kv_heads + h) * kv_len + j, of qk_dim */
+  BENCH_D_V,     /* and of v_dim */
+  BENCH_OUTPUTS
 } bench_output;
 
 typedef struct bench_rival {
@@ -76,6 +83,11 @@ typedef struct bench_rival {
 } bench_rival;
 
 extern const bench_rival bench_own; /* the library itself */
+/* The two that --backward times: forward with lse, and the gradients. */
+extern const bench_rival bench_own_forward, bench_own_backward;
+/* n rows at once, of one of these three. */
+bool bench_own_read(void *work, bench_output which, size_t row, size_t n,
+                    void *data, char *why);
 extern const bench_rival bench_openblas, bench_openblas_flash, bench_clblast;
 
 /* ---- whether it is right (bench_oracle.c) -------------------------------- */
@@ -90,6 +102,30 @@ void bench_oracle_destroy(bench_oracle *oracle);
  * *max_error: the largest difference. */
 bool bench_oracle_check(const bench_oracle *oracle, const bench_rival *rival,
                         void *work, bool *wrong, double *max_error, char *why);
+
+/* The same of sampled rows of d_q and of d_k and d_v, for bench_own_backward
+ * (bench_gradients.c). */
+bool bench_gradients_check(const bench_problem *problem, void *work,
+                           bool *wrong, double *max_error, char *why);
+
+/* What both are made of. A number of the type, and how far rounding to the type
+ * may move x. */
+double bench_number(clattn_dtype dtype, const void *data, size_t i);
+double bench_rounding(clattn_dtype dtype, double x);
+/* The first row and the last, and others between them; returns how many. */
+enum { BENCH_ROWS = 12 };
+int bench_choose_rows(size_t rows, size_t row[BENCH_ROWS]);
+
+typedef struct bench_comparison {
+  const char *what;
+  clattn_dtype dtype;
+  const double *want, *tol; /* [n] */
+  size_t n;
+} bench_comparison;
+
+/* Whether a row is what is wanted; NaN never is. */
+bool bench_compare(const bench_comparison *c, const void *got, size_t row,
+                   double *max_error, char *why);
 
 /* ---- what the machine gives (bench_probe.c) ------------------------------ */
 
@@ -140,6 +176,8 @@ typedef struct bench_result {
   int samples, dropped;         /* used, and not: the machine was disturbed */
   double seconds, seconds_cpu;  /* medians of a call; CPU of all threads */
   double fraction;              /* of the probe; NaN without one */
+  double ratio; /* its time by the library's; of bench_own_backward by that of
+                 * bench_own_forward, the median over the rounds */
   double max_error;
 } bench_result;
 
@@ -147,6 +185,7 @@ typedef struct bench_line {
   const bench_shape *shape;
   clattn_path path;
   bool weights;
+  bool backward; /* result: the gradients, forward */
   bench_probe_kind probe;
   double probe_rate; /* median */
   bench_result result[BENCH_MOST_RIVALS];
@@ -158,7 +197,7 @@ typedef struct bench_limits {
   double rival_seconds; /* of one rival in a line */
 } bench_limits;
 
-/* line: shape, path and weights are given; the rest is filled in. */
+/* line: shape, path, weights and backward are given; the rest is filled in. */
 void bench_line_run(const bench_target *target, bench_field *field,
                     bench_probe *probe, const bench_limits *limits,
                     bench_line *line);
@@ -166,8 +205,7 @@ void bench_line_run(const bench_target *target, bench_field *field,
 /* ---- what is shown (bench_report.c, bench_json.c) ------------------------ */
 
 void bench_print_head(const bench_target *target, const bench_field *field,
-                      const bench_shapes *shapes, clattn_path path,
-                      bool weights);
+                      const bench_shapes *shapes, const bench_line *like);
 void bench_print_line(const bench_field *field, const bench_line *line,
                       int name_width);
 int bench_name_width(const bench_shapes *shapes);

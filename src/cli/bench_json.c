@@ -115,6 +115,7 @@ static json_t *text(const char *s) {
 
 static json_t *describe(const bench_target *target, const bench_line *line,
                         const bench_result *r) {
+  const bool backward = line->backward && r == &line->result[0];
   static const char *const probes[] = {NULL, "fma", "read"};
   const bench_shape *s = line->shape;
   json_t *o = json_object();
@@ -123,16 +124,18 @@ static json_t *describe(const bench_target *target, const bench_line *line,
   put(o, "platform", text(target->info.platform));
   put(o, "path", text(cli_path_name(line->path)));
   put(o, "weights", json_boolean(line->weights));
+  put(o, "pass", text(backward ? "backward" : "forward"));
   put(o, "rival", text(r->rival));
   put(o, "seconds", real(r->seconds));
   put(o, "seconds_cpu", real(r->seconds_cpu));
-  put(o, "gflops", real(bench_shape_flop(s) / r->seconds * 1e-9));
+  put(o, "gflops",
+      real((backward ? bench_shape_backward_flop(s) : bench_shape_flop(s)) /
+           r->seconds * 1e-9));
   put(o, "gbps", real(bench_shape_bytes(s) / r->seconds * 1e-9));
   put(o, "fraction_of_probe", real(r->fraction));
   put(o, "probe", text(probes[line->probe]));
   put(o, "probe_rate", real(line->probe ? line->probe_rate * 1e-9 : NAN));
-  put(o, "ratio",
-      r->rival ? real(r->seconds / line->result[0].seconds) : json_null());
+  put(o, "ratio", r->rival || backward ? real(r->ratio) : json_null());
   put(o, "threads",
       target->on_host ? json_integer(target->threads) : json_null());
   put(o, "max_error", real(r->max_error));

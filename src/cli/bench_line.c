@@ -123,6 +123,18 @@ static double probe_median(const race *race) {
   return median(x, n);
 }
 
+/* The first's time by the second's, round by round. */
+static double paired_ratio(const runner *a, const runner *b) {
+  double ratio[MOST_SAMPLES];
+  const int rounds = a->n < b->n ? a->n : b->n;
+  int n = 0;
+  for (int i = 0; i < rounds; i++)
+    if (steady(&a->samples[i]) && steady(&b->samples[i]))
+      ratio[n++] = a->samples[i].seconds / b->samples[i].seconds;
+  return n >= LEAST_SAMPLES ? median(ratio, n)
+                            : a->result->seconds / b->result->seconds;
+}
+
 /* ---- one after another: first calls -------------------------------------- */
 
 static void drop(runner *r) {
@@ -137,11 +149,12 @@ static void enter(race *race, runner *r, bench_entry *entry,
                   const bench_limits *limits) {
   bench_result *result = r->result;
   const double flop = bench_shape_flop(problem->shape);
+  const bool backward = entry->rival == &bench_own_backward;
   if (entry->state == NULL) {
     strcpy(result->reason, entry->closed);
     return;
   }
-  const bool own = entry->rival == &bench_own;
+  const bool own = result->rival == NULL;
   const double estimate = entry->rate > 0 ? flop / entry->rate : 0;
   if (!own && estimate > 4 * limits->rival_seconds) {
     bench_refuse(result->reason,
@@ -156,7 +169,10 @@ static void enter(race *race, runner *r, bench_entry *entry,
   race->last_probe = run_probe(race);
   if (!take(race, r, 1, &first) ||
       !bench_oracle_check(oracle, r->rival, r->work, &result->wrong,
-                          &result->max_error, result->reason)) {
+                          &result->max_error, result->reason) ||
+      (backward &&
+       !bench_gradients_check(problem, r->work, &result->wrong,
+                              &result->max_error, result->reason))) {
     drop(r);
     return;
   }
@@ -237,9 +253,18 @@ static void run_race(race *race, const bench_limits *limits) {
 /* ---- a line -------------------------------------------------------------- */
 
 static bench_probe_kind probe_kind(const bench_target *target,
-                                   const bench_shape *shape) {
+                                   const bench_line *line) {
   if (!target->on_host) return BENCH_PROBE_NONE;
-  return bench_shape_reads(shape) ? BENCH_PROBE_READ : BENCH_PROBE_FMA;
+  return bench_shape_reads(line->shape) && !line->backward ? BENCH_PROBE_READ
+                                                           : BENCH_PROBE_FMA;
+}
+
+/* What the probe's rate is to be compared with. */
+static double amount(const race *race, const runner *r,
+                     const bench_shape *shape) {
+  if (race->kind == BENCH_PROBE_READ) return bench_shape_bytes(shape);
+  return r->rival == &bench_own_backward ? bench_shape_backward_flop(shape)
+                                         : bench_shape_flop(shape);
 }
 
 static void run_problem(race *race, bench_field *field,
@@ -253,35 +278,42 @@ static void run_problem(race *race, bench_field *field,
   bench_oracle_destroy(oracle);
   run_race(race, limits);
   const double flop = bench_shape_flop(problem->shape);
-  const double amount =
-      race->kind == BENCH_PROBE_READ ? bench_shape_bytes(problem->shape) : flop;
   line->probe_rate = probe_median(race);
   for (int i = 0; i < race->n; i++) {
     runner *r = &race->runners[i];
     if (r->work == NULL) continue;
-    evaluate(race, r, amount);
+    evaluate(race, r, amount(race, r, problem->shape));
     /* The rate of short calls says nothing of long ones. */
     if (r->result->seconds > 0.05)
       field->entry[i].rate =
           fmax(field->entry[i].rate, flop / r->result->seconds);
     drop(r);
   }
+  for (int i = 0; i < race->n; i++)
+    line->result[i].ratio = line->result[i].seconds / line->result[0].seconds;
+  if (line->backward)
+    line->result[0].ratio = paired_ratio(&race->runners[0], &race->runners[1]);
 }
 
 void bench_line_run(const bench_target *target, bench_field *field,
                     bench_probe *probe, const bench_limits *limits,
                     bench_line *line) {
-  bench_problem problem = {
-      .shape = line->shape, .path = line->path, .weights = line->weights};
+  bench_problem problem = {.shape = line->shape,
+                           .path = line->path,
+                           .weights = line->weights,
+                           .backward = line->backward};
   race *race = calloc(1, sizeof *race);
   line->n = field->n;
-  line->probe = probe_kind(target, line->shape);
+  line->probe = probe_kind(target, line);
   line->probe_rate = NAN;
   for (int i = 0; i < field->n; i++) {
     bench_result *result = &line->result[i];
-    *result = (bench_result){
-        .seconds = NAN, .seconds_cpu = NAN, .fraction = NAN, .max_error = NAN};
-    if (i > 0) result->rival = field->entry[i].rival->name;
+    *result = (bench_result){.seconds = NAN,
+                             .seconds_cpu = NAN,
+                             .fraction = NAN,
+                             .ratio = NAN,
+                             .max_error = NAN};
+    if (i > 0 && !line->backward) result->rival = field->entry[i].rival->name;
     if (race != NULL)
       race->runners[i] =
           (runner){.rival = field->entry[i].rival, .result = result};

@@ -21,14 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS = 12 };
-
 struct bench_oracle {
   const bench_problem *problem;
-  int n;                 /* rows sampled */
-  size_t row[ROWS];      /* (b * q_heads + h) * q_len + i */
-  double *out, *out_tol; /* [n, v_dim] */
-  double *p, *p_tol;     /* [n, kv_len]; NULL unless weights are wanted */
+  int n;                  /* rows sampled */
+  size_t row[BENCH_ROWS]; /* (b * q_heads + h) * q_len + i */
+  double *out, *out_tol;  /* [n, v_dim] */
+  double *p, *p_tol;      /* [n, kv_len]; NULL unless weights are wanted */
 };
 
 /* ---- numbers ------------------------------------------------------------- */
@@ -45,14 +43,14 @@ static double decode(unsigned x, int bits, int fraction_bits) {
                       (exponent ? exponent : 1) - bias - fraction_bits);
 }
 
-static double number(clattn_dtype dtype, const void *data, size_t i) {
+double bench_number(clattn_dtype dtype, const void *data, size_t i) {
   if (dtype == CLATTN_F32) return ((const float *)data)[i];
   const unsigned x = ((const uint16_t *)data)[i];
   return dtype == CLATTN_F16 ? decode(x, 5, 10) : decode(x, 8, 7);
 }
 
-/* Largest error of rounding x to the type: half a unit in the last place. */
-static double rounding(clattn_dtype dtype, double x) {
+/* Half a unit in the last place. */
+double bench_rounding(clattn_dtype dtype, double x) {
   switch (dtype) {
     case CLATTN_F16:
       return fmax(ldexp(fabs(x), -11), ldexp(1, -25));
@@ -77,8 +75,8 @@ static void attend(const bench_problem *problem, size_t q, size_t k, size_t v,
   for (size_t j = 0; j < (size_t)seen; j++) {
     double dot = 0, size = 0;
     for (size_t d = 0; d < D; d++) {
-      const double term = number(s->dtype, problem->q, q + d) *
-                          number(s->dtype, problem->k, k + j * D + d);
+      const double term = bench_number(s->dtype, problem->q, q + d) *
+                          bench_number(s->dtype, problem->k, k + j * D + d);
       dot += term;
       size += fabs(term);
     }
@@ -96,30 +94,29 @@ static void attend(const bench_problem *problem, size_t q, size_t k, size_t v,
     p_tol[j] = p[j] * expm1(p_tol[j] + mean_error) + ldexp(1, -63);
     const double sums = 2 * e * (sqrt((double)seen) + 8) * p[j];
     for (size_t d = 0; d < Dv; d++) {
-      const double x = number(s->dtype, problem->v, v + j * Dv + d);
+      const double x = bench_number(s->dtype, problem->v, v + j * Dv + d);
       o[d] += p[j] * x;
       o_tol[d] += fabs(x) * (p_tol[j] + sums);
     }
   }
-  for (size_t d = 0; d < Dv; d++) o_tol[d] += rounding(s->dtype, o[d]);
+  for (size_t d = 0; d < Dv; d++) o_tol[d] += bench_rounding(s->dtype, o[d]);
   for (size_t j = 0; j < (size_t)seen; j++)
-    p_tol[j] += 2 * e * p[j] + rounding(CLATTN_F32, p[j]);
+    p_tol[j] += 2 * e * p[j] + bench_rounding(CLATTN_F32, p[j]);
 }
 
 /* ---- rows of a problem --------------------------------------------------- */
 
-/* The first and the last, and others at uneven distances between them. */
-static int choose(size_t rows, size_t row[ROWS]) {
-  if (rows <= ROWS) {
+int bench_choose_rows(size_t rows, size_t row[BENCH_ROWS]) {
+  if (rows <= BENCH_ROWS) {
     for (size_t i = 0; i < rows; i++) row[i] = i;
     return (int)rows;
   }
   uint64_t seed = 1;
-  for (int i = 0; i < ROWS; i++) {
+  for (int i = 0; i < BENCH_ROWS; i++) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
     row[i] = i == 0 ? 0 : i == 1 ? rows - 1 : (size_t)(seed >> 16) % rows;
   }
-  return ROWS;
+  return BENCH_ROWS;
 }
 
 static void compute(bench_oracle *o, double *p, double *p_tol, int i) {
@@ -140,7 +137,7 @@ bench_oracle *bench_oracle_create(const bench_problem *problem) {
   bench_oracle *o = calloc(1, sizeof *o);
   if (o == NULL) return NULL;
   o->problem = problem;
-  o->n = choose((size_t)(s->batch * s->q_heads * s->q_len), o->row);
+  o->n = bench_choose_rows((size_t)(s->batch * s->q_heads * s->q_len), o->row);
   const size_t out = (size_t)o->n * (size_t)s->v_dim;
   /* Without weights all rows share the space of one. */
   const size_t kv = (size_t)s->kv_len;
@@ -171,18 +168,11 @@ void bench_oracle_destroy(bench_oracle *o) {
 
 /* ---- the check ----------------------------------------------------------- */
 
-typedef struct comparison {
-  const char *what;
-  clattn_dtype dtype;
-  const double *want, *tol; /* [n] */
-  size_t n;
-} comparison;
-
-/* NaN is never within the tolerance. */
-static bool compare(const comparison *c, const void *got, size_t row,
-                    double *max_error, char *why) {
+bool bench_compare(const bench_comparison *c, const void *got, size_t row,
+                   double *max_error, char *why) {
   for (size_t i = 0; i < c->n; i++) {
-    const double x = number(c->dtype, got, i), error = fabs(x - c->want[i]);
+    const double x = bench_number(c->dtype, got, i),
+                 error = fabs(x - c->want[i]);
     if (!(error <= *max_error)) *max_error = error;
     if (!(error <= c->tol[i]))
       return bench_refuse(why,
@@ -204,15 +194,15 @@ bool bench_oracle_check(const bench_oracle *o, const bench_rival *rival,
   *max_error = 0;
   for (int i = 0; ok && i < o->n; i++) {
     const size_t row = o->row[i], at = (size_t)i;
-    const comparison out = {"output", s->dtype, o->out + at * Dv,
-                            o->out_tol + at * Dv, Dv};
+    const bench_comparison out = {"output", s->dtype, o->out + at * Dv,
+                                  o->out_tol + at * Dv, Dv};
     ok = rival->read(work, BENCH_OUT, row, got, why);
-    if (ok) *wrong = !(ok = compare(&out, got, row, max_error, why));
+    if (ok) *wrong = !(ok = bench_compare(&out, got, row, max_error, why));
     if (!ok || !o->problem->weights) continue;
-    const comparison weights = {"weights", CLATTN_F32, o->p + at * kv,
-                                o->p_tol + at * kv, kv};
+    const bench_comparison weights = {"weights", CLATTN_F32, o->p + at * kv,
+                                      o->p_tol + at * kv, kv};
     ok = rival->read(work, BENCH_WEIGHTS, row, got, why);
-    if (ok) *wrong = !(ok = compare(&weights, got, row, &ignored, why));
+    if (ok) *wrong = !(ok = bench_compare(&weights, got, row, &ignored, why));
   }
   free(got);
   return ok;

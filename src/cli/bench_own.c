@@ -1,5 +1,5 @@
 /* bench_own.c - the library, as its users call it: device buffers, a plan,
- * execute, finish. */
+ * execute, finish. Three of them: forward, forward with lse, the gradients. */
 #include "bench.h"
 
 #include <math.h>
@@ -10,7 +10,8 @@ typedef struct own_work {
   const bench_target *target;
   clattn_plan *plan;
   clattn_args args;
-  size_t row_bytes[2]; /* of an output row, by bench_output */
+  clattn_grads grads;
+  size_t row_bytes[BENCH_OUTPUTS]; /* of an output row */
 } own_work;
 
 static bool failed(char *why) {
@@ -34,6 +35,11 @@ static void own_destroy(void *work) {
   clattn_buffer_destroy(w->args.v.buffer);
   clattn_buffer_destroy(w->args.out.buffer);
   clattn_buffer_destroy(w->args.weights.buffer);
+  clattn_buffer_destroy(w->args.lse.buffer);
+  clattn_buffer_destroy(w->grads.d_out.buffer);
+  clattn_buffer_destroy(w->grads.d_q.buffer);
+  clattn_buffer_destroy(w->grads.d_k.buffer);
+  clattn_buffer_destroy(w->grads.d_v.buffer);
   free(w);
 }
 
@@ -59,6 +65,35 @@ static bool tensor(const bench_target *target, const void *data,
   return true;
 }
 
+/* What backward reads and writes besides. */
+static bool gradients(own_work *w, const bench_problem *p, char *why) {
+  const bench_shape *s = p->shape;
+  const clattn_dtype t = s->dtype;
+  clattn_grads *g = &w->grads;
+  return tensor(w->target, p->d_out, t, s->batch, s->q_heads, s->q_len,
+                s->v_dim, &g->d_out, why) &&
+         tensor(w->target, NULL, t, s->batch, s->q_heads, s->q_len, s->qk_dim,
+                &g->d_q, why) &&
+         tensor(w->target, NULL, t, s->batch, s->kv_heads, s->kv_len, s->qk_dim,
+                &g->d_k, why) &&
+         tensor(w->target, NULL, t, s->batch, s->kv_heads, s->kv_len, s->v_dim,
+                &g->d_v, why);
+}
+
+static bool scratch_fits(const own_work *w, const bench_problem *p,
+                         bool backward, char *why) {
+  const bench_shape *s = p->shape;
+  size_t bytes;
+  const clattn_status status =
+      backward ? clattn_plan_backward_scratch_bytes(w->plan, s->batch, s->q_len,
+                                                    s->kv_len, &bytes)
+               : clattn_plan_scratch_bytes(w->plan, s->batch, s->q_len,
+                                           s->kv_len, &bytes);
+  if (status != CLATTN_OK) return failed(why);
+  return !w->target->on_host ||
+         bench_fits((double)bytes, "scratch memory", why);
+}
+
 static bool make(own_work *w, const bench_problem *p, char *why) {
   const bench_shape *s = p->shape;
   const clattn_dtype t = s->dtype;
@@ -72,18 +107,21 @@ static bool make(own_work *w, const bench_problem *p, char *why) {
   desc.causal = s->causal;
   desc.path = p->path;
   if (p->weights) desc.outputs |= CLATTN_OUT_WEIGHTS;
+  if (p->backward) desc.outputs |= CLATTN_OUT_LSE;
+  desc.backward = p->backward;
   clattn_args *a = &w->args;
   clattn_args_init(a);
-  w->row_bytes[BENCH_OUT] = (size_t)s->v_dim * clattn_dtype_size(t);
+  clattn_grads_init(&w->grads);
+  const size_t size = clattn_dtype_size(t);
+  w->row_bytes[BENCH_OUT] = w->row_bytes[BENCH_D_V] = (size_t)s->v_dim * size;
+  w->row_bytes[BENCH_D_Q] = w->row_bytes[BENCH_D_K] = (size_t)s->qk_dim * size;
+  w->row_bytes[BENCH_LSE] = sizeof(float);
   w->row_bytes[BENCH_WEIGHTS] = (size_t)s->kv_len * sizeof(float);
   if (clattn_plan_create(w->target->context, w->target->device, &desc,
                          &w->plan) != CLATTN_OK)
     return failed(why);
-  size_t scratch;
-  if (clattn_plan_scratch_bytes(w->plan, s->batch, s->q_len, s->kv_len,
-                                &scratch) != CLATTN_OK)
-    return failed(why);
-  if (w->target->on_host && !bench_fits((double)scratch, "scratch memory", why))
+  if (!scratch_fits(w, p, false, why) ||
+      (p->backward && !scratch_fits(w, p, true, why)))
     return false;
   return tensor(w->target, p->q, t, s->batch, s->q_heads, s->q_len, s->qk_dim,
                 &a->q, why) &&
@@ -95,7 +133,9 @@ static bool make(own_work *w, const bench_problem *p, char *why) {
                 &a->out, why) &&
          (!p->weights ||
           tensor(w->target, NULL, CLATTN_F32, s->batch, s->q_heads, s->q_len,
-                 s->kv_len, &a->weights, why));
+                 s->kv_len, &a->weights, why)) &&
+         (!p->backward || tensor(w->target, NULL, CLATTN_F32, s->batch,
+                                 s->q_heads, s->q_len, 1, &a->lse, why));
 }
 
 static bool own_prepare(void *state, const bench_problem *problem, void **work,
@@ -121,17 +161,48 @@ static bool own_run(void *work, char *why) {
   return failed(why);
 }
 
-static bool own_read(void *work, bench_output which, size_t row, void *data,
-                     char *why) {
+/* The gradients are those of a forward pass that is done. */
+static bool backward_prepare(void *state, const bench_problem *problem,
+                             void **work, char *why) {
+  if (!own_prepare(state, problem, work, why)) return false;
+  if (gradients(*work, problem, why) && own_run(*work, why)) return true;
+  own_destroy(*work);
+  *work = NULL;
+  return false;
+}
+
+static bool backward_run(void *work, char *why) {
   const own_work *w = work;
-  const clattn_tensor *from =
-      which == BENCH_OUT ? &w->args.out : &w->args.weights;
-  const size_t bytes = w->row_bytes[which];
-  if (clattn_buffer_read(w->target->queue, from->buffer, row * bytes, data,
-                         bytes) == CLATTN_OK)
+  if (clattn_backward(w->plan, w->target->queue, &w->args, &w->grads, NULL,
+                      NULL, 0, NULL) == CLATTN_OK &&
+      clattn_queue_finish(w->target->queue) == CLATTN_OK)
     return true;
   return failed(why);
 }
 
+bool bench_own_read(void *work, bench_output which, size_t row, size_t n,
+                    void *data, char *why) {
+  const own_work *w = work;
+  const clattn_tensor *const tensors[BENCH_OUTPUTS] = {
+      &w->args.out,  &w->args.weights, &w->args.lse,
+      &w->grads.d_q, &w->grads.d_k,    &w->grads.d_v};
+  const size_t bytes = w->row_bytes[which];
+  if (clattn_buffer_read(w->target->queue, tensors[which]->buffer, row * bytes,
+                         data, n * bytes) == CLATTN_OK)
+    return true;
+  return failed(why);
+}
+
+static bool own_read(void *work, bench_output which, size_t row, void *data,
+                     char *why) {
+  return bench_own_read(work, which, row, 1, data, why);
+}
+
 const bench_rival bench_own = {"clattn", own_open,    own_prepare, own_run,
                                own_read, own_destroy, own_close};
+const bench_rival bench_own_forward = {"forward", own_open, own_prepare,
+                                       own_run,   own_read, own_destroy,
+                                       own_close};
+const bench_rival bench_own_backward = {
+    "backward", own_open,    backward_prepare, backward_run,
+    own_read,   own_destroy, own_close};

@@ -91,18 +91,24 @@ bool bench_problem_make(const bench_target *target, bench_problem *problem,
   double bytes = bench_shape_bytes(s) * (target->on_host ? 2 : 1);
   if (problem->weights && target->on_host)
     bytes += (double)q_rows * (double)s->kv_len * sizeof(float);
+  /* d_out, the gradients, and what forward has of its own. */
+  if (problem->backward) bytes *= 3;
   if (!bench_fits(bytes, "the problem", why)) return false;
   problem->q = numbers(s->dtype, q_rows * (size_t)s->qk_dim, 1, "q", why);
   if (problem->q == NULL) return false;
   problem->k = numbers(s->dtype, k_rows * (size_t)s->qk_dim, 2, "k", why);
   if (problem->k == NULL) return false;
   problem->v = numbers(s->dtype, k_rows * (size_t)s->v_dim, 3, "v", why);
-  return problem->v != NULL;
+  if (problem->v == NULL || !problem->backward) return problem->v != NULL;
+  problem->d_out =
+      numbers(s->dtype, q_rows * (size_t)s->v_dim, 4, "d_out", why);
+  return problem->d_out != NULL;
 }
 
 void bench_problem_free(bench_problem *problem) {
   free(problem->q);
   free(problem->k);
   free(problem->v);
-  problem->q = problem->k = problem->v = NULL;
+  free(problem->d_out);
+  problem->q = problem->k = problem->v = problem->d_out = NULL;
 }

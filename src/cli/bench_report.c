@@ -21,20 +21,27 @@ int bench_name_width(const bench_shapes *shapes) {
 }
 
 void bench_print_head(const bench_target *target, const bench_field *field,
-                      const bench_shapes *shapes, clattn_path path,
-                      bool weights) {
+                      const bench_shapes *shapes, const bench_line *like) {
   const bool native = target->info.backend == CLATTN_CPU;
   printf("%s (%s)", target->label,
          native ? target->info.name : target->info.platform);
   if (target->on_host)
     printf(", %d thread%s, probes %s", target->threads,
            target->threads == 1 ? "" : "s", target->vector->isa);
-  printf(", path %s%s\n", cli_path_name(path),
-         weights ? ", weights returned" : "");
+  printf(", path %s%s%s\n", cli_path_name(like->path),
+         like->weights ? ", weights returned" : "",
+         like->backward ? ", forward with lse and backward" : "");
   for (int i = 1; i < field->n; i++)
     if (field->entry[i].state == NULL)
       printf("%s: not run: %s\n", field->entry[i].rival->name,
              field->entry[i].closed);
+  if (like->backward) {
+    printf("%-*s %10s %10s %6s %8s %7s %10s %8s\n", bench_name_width(shapes),
+           "shape", "forward ms", "backward", "ratio", "GFLOP/s", "a core",
+           "of probe", "error");
+    fflush(stdout);
+    return;
+  }
   printf("%-*s %10s %8s %7s %7s %10s %8s", bench_name_width(shapes), "shape",
          "ms", "GFLOP/s", "a core", "GB/s", "of probe", "error");
   for (int i = 1; i < field->n; i++)
@@ -45,8 +52,41 @@ void bench_print_head(const bench_target *target, const bench_field *field,
   fflush(stdout);
 }
 
-static void print_own(const bench_line *line) {
+/* How it counts as a core's work: a second of CPU time is that of a core. */
+static const char *core_text(const bench_line *line, double gflop,
+                             char text[16]) {
+  strcpy(text, "-");
+  if (line->probe != BENCH_PROBE_NONE)
+    snprintf(text, 16, "%.3g", gflop / line->result[0].seconds_cpu);
+  return text;
+}
+
+static const char *probe_text(const bench_line *line, char text[16]) {
   static const char *const probes[] = {"", " fma", " read"};
+  strcpy(text, "-");
+  if (!isnan(line->result[0].fraction))
+    snprintf(text, 16, "%.2f%s", line->result[0].fraction, probes[line->probe]);
+  return text;
+}
+
+static void print_backward(const bench_line *line) {
+  const bench_result *r = &line->result[0];
+  const double gflop = bench_shape_backward_flop(line->shape) * 1e-9;
+  char core[16], of[16];
+  if (isnan(line->result[1].seconds))
+    printf(" %10s", line->result[1].wrong ? "WRONG" : "not run");
+  else
+    printf(" %10.4g", line->result[1].seconds * 1e3);
+  if (isnan(r->seconds))
+    printf(" %10s %6s %8s %7s %10s %8s", r->wrong ? "WRONG" : "not run", "-",
+           "-", "-", "-", "-");
+  else
+    printf(" %10.4g %6.2f %8.4g %7s %10s %8.0e", r->seconds * 1e3, r->ratio,
+           gflop / r->seconds, core_text(line, gflop, core),
+           probe_text(line, of), r->max_error);
+}
+
+static void print_own(const bench_line *line) {
   const bench_result *r = &line->result[0];
   if (isnan(r->seconds)) {
     printf(" %10s %8s %7s %7s %10s %8s", r->wrong ? "WRONG" : "not run", "-",
@@ -54,15 +94,11 @@ static void print_own(const bench_line *line) {
     return;
   }
   const double gflop = bench_shape_flop(line->shape) * 1e-9;
-  char core[16] = "-"; /* a second of CPU time is that of a core */
-  if (line->probe != BENCH_PROBE_NONE)
-    snprintf(core, sizeof core, "%.3g", gflop / r->seconds_cpu);
-  printf(" %10.4g %8.4g %7s %7.3g", r->seconds * 1e3, gflop / r->seconds, core,
-         bench_shape_bytes(line->shape) / r->seconds * 1e-9);
-  char of[16] = "-";
-  if (!isnan(r->fraction))
-    snprintf(of, sizeof of, "%.2f%s", r->fraction, probes[line->probe]);
-  printf(" %10s %8.0e", of, r->max_error);
+  char core[16], of[16];
+  printf(" %10.4g %8.4g %7s %7.3g %10s %8.0e", r->seconds * 1e3,
+         gflop / r->seconds, core_text(line, gflop, core),
+         bench_shape_bytes(line->shape) / r->seconds * 1e-9,
+         probe_text(line, of), r->max_error);
 }
 
 static bool to_explain(const bench_field *field, const bench_line *line,
@@ -92,8 +128,11 @@ static void print_reasons(const bench_field *field, const bench_line *line) {
 void bench_print_line(const bench_field *field, const bench_line *line,
                       int name_width) {
   printf("%-*s", name_width, line->shape->name);
-  print_own(line);
-  for (int i = 1; i < line->n; i++) {
+  if (line->backward)
+    print_backward(line);
+  else
+    print_own(line);
+  for (int i = 1; i < line->n && !line->backward; i++) {
     if (field->entry[i].state == NULL) continue;
     const bench_result *r = &line->result[i];
     const int width = column_width(&field->entry[i]);
@@ -101,7 +140,7 @@ void bench_print_line(const bench_field *field, const bench_line *line,
     if (isnan(r->seconds))
       snprintf(text, sizeof text, "%s", r->wrong ? "WRONG" : "-");
     else
-      snprintf(text, sizeof text, "%.2f", r->seconds / line->result[0].seconds);
+      snprintf(text, sizeof text, "%.2f", r->ratio);
     /* Without a time of our own there is nothing to divide by. */
     if (strcmp(text, "nan") == 0) snprintf(text, sizeof text, "ran");
     printf("  %*s", width, text);

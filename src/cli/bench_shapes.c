@@ -179,12 +179,19 @@ int64_t bench_shape_seen(const bench_shape *s, int64_t i) {
   return seen < 0 ? 0 : seen;
 }
 
+/* Pairs of a query and a key that it sees. */
+static double pairs(const bench_shape *s) {
+  double n = 0;
+  for (int64_t i = 0; i < s->q_len; i++) n += (double)bench_shape_seen(s, i);
+  return n * (double)s->batch * (double)s->q_heads;
+}
+
 double bench_shape_flop(const bench_shape *s) {
-  double pairs = 0;
-  for (int64_t i = 0; i < s->q_len; i++)
-    pairs += (double)bench_shape_seen(s, i);
-  return 2.0 * (double)(s->qk_dim + s->v_dim) * pairs * (double)s->batch *
-         (double)s->q_heads;
+  return 2.0 * (double)(s->qk_dim + s->v_dim) * pairs(s);
+}
+
+double bench_shape_backward_flop(const bench_shape *s) {
+  return 2.0 * (double)(3 * s->qk_dim + 2 * s->v_dim) * pairs(s);
 }
 
 double bench_shape_bytes(const bench_shape *s) {

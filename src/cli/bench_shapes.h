@@ -33,6 +33,8 @@ int64_t bench_shape_seen(const bench_shape *shape, int64_t i);
 /* Floating-point operations: 2 (qk_dim + v_dim) for each pair of a query and a
  * key that it sees. */
 double bench_shape_flop(const bench_shape *shape);
+/* Of backward: two products more with the keys and queries, one with the values. */
+double bench_shape_backward_flop(const bench_shape *shape);
 /* Bytes of Q, K, V and O, each once. */
 double bench_shape_bytes(const bench_shape *shape);
 /* Whether reading the keys and values, not computing, is what takes time: a

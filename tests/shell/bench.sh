@@ -14,22 +14,22 @@ counts() {
 
 quick="--device cpu --threads 2 --time 0.01"
 
-# Each of the 8 smoke shapes, by the library and three rivals.
+# Each of the 9 smoke shapes, by the library and three rivals.
 expect 0 $quick --shapes smoke --json "$work/bench.json"
 says out 'of probe'
 says out '^odd-causal '
 says out 'clblast: not run: needs an OpenCL device'
-counts 32 '^  "name": '
-counts 32 '^  "device": '
-counts 32 '^  "path": "auto"'
-counts 8 '^  "rival": null'
-counts 8 '^  "rival": "openblas"'
-counts 8 '^  "rival": "openblas-flash"'
-counts 8 '^  "rival": "clblast"'
-counts 32 '^  "seconds": '
-counts 32 '^  "threads": 2'
+counts 36 '^  "name": '
+counts 36 '^  "device": '
+counts 36 '^  "path": "auto"'
+counts 9 '^  "rival": null'
+counts 9 '^  "rival": "openblas"'
+counts 9 '^  "rival": "openblas-flash"'
+counts 9 '^  "rival": "clblast"'
+counts 36 '^  "seconds": '
+counts 36 '^  "threads": 2'
 counts 0 '^  "wrong": true'
-counts 8 '^  "reason": "needs an OpenCL device"'
+counts 9 '^  "reason": "needs an OpenCL device"'
 # Who has no time has a reason, and nobody else.
 counts "$(grep -c '^  "seconds": null' "$work/bench.json")" '^  "reason": "..*"'
 counts "$(grep -c '^  "seconds": null' "$work/bench.json")" '^  "gflops": null'
@@ -41,13 +41,25 @@ counts "$(grep -c '^  "seconds": null' "$work/bench.json")" '^  "gflops": null'
 for path in fused unfused; do
   expect 0 $quick --shapes smoke --rivals none --path $path \
     --json "$work/bench.json"
-  counts 8 "^  \"path\": \"$path\""
-  counts 8 '^  "name": '
+  counts 9 "^  \"path\": \"$path\""
+  counts 9 '^  "name": '
 done
 expect 0 $quick --shapes smoke --rivals openblas,openblas-flash --weights
 says out 'never has all the weights\|OpenBLAS is not installed'
 expect 0 --device opencl --shapes smoke --rivals none --time 0 ||
   says err 'no OpenCL'
+
+# Gradients, beside the forward pass they belong to.
+expect 0 $quick --shapes smoke --backward --json "$work/bench.json"
+says out 'forward ms *backward *ratio'
+says out '^square .*[0-9] fma'
+counts 18 '^  "rival": null'
+counts 9 '^  "pass": "backward"'
+counts 9 '^  "pass": "forward"'
+counts 9 '^  "ratio": null'
+counts 0 '^  "seconds": null'
+counts 0 '^  "wrong": true'
+expect 0 $quick --shapes smoke --backward --path unfused
 
 # A file of one's own: comments, blank lines, tabs, no last newline.
 printf '# nothing\n\n  mine\t1 2 1 3 4 5 6 f32 causal # yes' >"$work/mine.txt"
@@ -106,5 +118,7 @@ expect 2 --rival-time nan && says err nan
 expect 2 --threads 0 && says err threads
 expect 2 --path sideways && says err sideways
 expect 2 --json && says err json
+expect 2 --backward --weights && says err backward
+expect 2 --backward --rivals openblas && says err rivals
 
 exit $failed
