@@ -357,7 +357,7 @@ static bool show(const generate_options *o, writer *w, int64_t layer) {
              (long long)w->config.heads);
     printf(": the last %lld of %lld tokens", (long long)rows, (long long)n);
     if (w->total > n)
-      printf(" in sight, the window of %lld having slid",
+      printf(" in sight,\nthe window of %lld having slid",
              (long long)w->config.context);
     printf(" (rows attend to columns)\n\n");
     done = ok(clattn_kit_heatmap(&config, matrix, rows, cols, cols,
