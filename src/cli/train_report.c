@@ -47,11 +47,13 @@ static bool open_log(train_report *report, const train_options *options,
     free(text);
     return false;
   }
-  report->log = fopen(options->log, "wb");
-  const bool done = report->log != NULL &&
-                    (kept > 0 ? fwrite(text, 1, kept, report->log) == kept
-                              : fputs(header, report->log) >= 0) &&
-                    fflush(report->log) == 0;
+  /* Rows that stay are never written again: the run may be killed at any moment. */
+  report->log = fopen(options->log, kept > 0 ? "r+b" : "wb");
+  const bool done =
+      report->log != NULL &&
+      (kept > 0 ? ftruncate(fileno(report->log), (off_t)kept) == 0 &&
+                      fseek(report->log, 0, SEEK_END) == 0
+                : fputs(header, report->log) >= 0 && fflush(report->log) == 0);
   free(text);
   return done || log_failed(report);
 }
