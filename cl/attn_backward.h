@@ -210,9 +210,9 @@ INLINE void backward_plain(const backward_block *g, int keys) {
     }
   }
 }
-/* The same with dropout or softcap. */
-COLD void backward_ruled(const clt_attn_args *A, const backward_block *g,
-                         int j0, int keys) {
+/* The same with dropout. */
+COLD void backward_dropped(const clt_attn_args *A, const backward_block *g,
+                           int j0, int keys) {
   for (int i = 0; i < g->f.nv; i++) {
     const vf top = VLOAD(g->lse2 + i * LANES);
     const vf delta = VLOAD(g->delta + i * LANES);
@@ -221,8 +221,7 @@ COLD void backward_ruled(const clt_attn_args *A, const backward_block *g,
     for (int t = 0; t < keys; t++) {
       const int at = t * BM + i * LANES;
       const vf p = exp2_v(VLOAD(g->p + at) - top);
-      const vf factor =
-          drops(A) ? drop_factor(A, row, VSPLAT_I(j0 + t)) : VSPLAT(1.0f);
+      const vf factor = drop_factor(A, row, VSPLAT_I(j0 + t));
       vf ds = p * (VLOAD(g->ds + at) * factor - delta);
       VSTORE(p * factor, g->p + at);
       VSTORE(VSELECT(p == 0.0f, p, ds), g->ds + at);
@@ -254,7 +253,7 @@ INLINE int backward_weights(const clt_attn_args *A, const backward_block *g,
                                whole, g->p, m, mx);
   backward_dp(A, g, v, j0, keys);
   if (drops(A))
-    backward_ruled(A, g, j0, keys);
+    backward_dropped(A, g, j0, keys);
   else
     backward_plain(g, keys);
   return bad;

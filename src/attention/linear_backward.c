@@ -13,34 +13,17 @@ static clattn_status add_product(clt_work *work, const clt_matmul_args *args,
   return work->status;
 }
 
-/* d_x [B,M,K] = d_out [B,M,N] w [N,K] */
+/* d_x [B,M,K] = d_out [B,M,N] w [N,K]: a linear layer by w^T. */
 static clattn_status add_d_x(clt_work *work, const clattn_tensor *w,
                              const clattn_tensor *d_out,
                              const clattn_tensor *d_x, bool add) {
-  clt_matmul_args args = {.a = clt_matrix_view(d_out),
-                          .b = clt_turned(clt_matrix_view(w)),
-                          .c = clt_matrix_view(d_x),
-                          .batch = (clt_i32)d_x->extent[0],
-                          .heads = 1,
-                          .b_group = 1,
-                          .m = (clt_i32)d_x->extent[2],
-                          .n = (clt_i32)w->extent[3],
-                          .k = (clt_i32)w->extent[2],
-                          .a_dtype = (clt_i32)d_out->dtype,
-                          .b_dtype = (clt_i32)w->dtype,
-                          .c_dtype = (clt_i32)d_x->dtype,
-                          .alpha = 1.0f,
-                          .add = add};
-  args.b.s[0] = args.b.s[1] = 0; /* one matrix for the whole batch */
-  clt_i64 from, to;
-  const int64_t rows = d_x->extent[0] * d_x->extent[2];
-  if (args.batch > 1 && rows < CLT_MAX_LENGTH &&
-      clt_rows_in_line(d_out, &from) && clt_rows_in_line(d_x, &to)) {
-    args.a.s[2] = from;
-    args.c.s[2] = to;
-    args.m = (clt_i32)rows;
-    args.batch = 1;
-  }
+  const clattn_tensor no_bias = {0};
+  clattn_tensor turned = *w;
+  turned.extent[2] = w->extent[3], turned.extent[3] = w->extent[2];
+  turned.stride[2] = w->stride[3], turned.stride[3] = w->stride[2];
+  clt_matmul_args args;
+  clt_linear_args(d_out, &turned, &no_bias, d_x, &args);
+  args.add = add;
   return add_product(work, &args, d_out, w, d_x);
 }
 

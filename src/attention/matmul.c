@@ -138,9 +138,9 @@ bool clt_rows_in_line(const clattn_tensor *t, clt_i64 *stride) {
          t->stride[0] == t->extent[2] * t->stride[2];
 }
 
-static void linear_args(const clattn_tensor *x, const clattn_tensor *w,
-                        const clattn_tensor *bias, const clattn_tensor *out,
-                        clt_matmul_args *args) {
+void clt_linear_args(const clattn_tensor *x, const clattn_tensor *w,
+                     const clattn_tensor *bias, const clattn_tensor *out,
+                     clt_matmul_args *args) {
   const clt_view1 bias_view = {
       bias->buffer ? bias->offset : 0,
       bias->buffer && bias->extent[3] > 1 ? bias->stride[3] : 0};
@@ -211,7 +211,7 @@ clattn_status clt_linear_add(clt_work *work, const clattn_tensor *x,
                              const clattn_tensor *out) {
   clt_matmul_args args;
   clt_kernel kernel;
-  linear_args(x, w, bias, out, &args);
+  clt_linear_args(x, w, bias, out, &args);
   CLT_TRY(clt_matmul_choose(work->device, &args, &kernel));
   clt_matmul_add(work, kernel, &args, clt_ref_of(x), clt_ref_of(w),
                  clt_ref_of(out), clt_ref_of(bias));

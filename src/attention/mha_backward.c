@@ -54,15 +54,9 @@ static clattn_status check_grads(const clattn_mha *mha,
   CLT_TRY(clt_tensor_check(mha->device, &g->d_output, &d_output));
   pair pairs[PAIRS];
   list_pairs(mha, args, g, pairs);
-  for (int i = 0; i < PAIRS; i++) {
-    const pair *p = &pairs[i];
-    if (!p->grad->buffer) continue;
-    CLT_REQUIRE(p->of->buffer, "%s: given, but %s is absent", p->name,
-                p->of_name);
-    clt_want want = {.name = p->name, .dtypes = CLT_FLOATS, .output = true};
-    for (int d = 0; d < 4; d++) want.extent[d] = p->of->extent[d];
-    CLT_TRY(clt_tensor_check(mha->device, p->grad, &want));
-  }
+  for (int i = 0; i < PAIRS; i++)
+    CLT_TRY(clt_grad_check(mha->device, pairs[i].grad, pairs[i].name,
+                           pairs[i].of, pairs[i].of_name));
   /* What is written meets nothing that is read, nor what else is written. */
   const pair others[] = {
       {&g->d_output, NULL, "grads->d_output", NULL},

@@ -97,6 +97,10 @@ clt_view clt_matrix_view(const clattn_tensor *t);
 /* Whether a batch of rows lies row behind row, and their distance. */
 bool clt_rows_in_line(const clattn_tensor *t, clt_i64 *stride);
 
+/* The product of out = x w^T + bias; bias->buffer may be NULL. */
+void clt_linear_args(const clattn_tensor *x, const clattn_tensor *w,
+                     const clattn_tensor *bias, const clattn_tensor *out,
+                     clt_matmul_args *args);
 /* Adds out = x w^T + bias; bias->buffer may be NULL. Tensors are checked. */
 clattn_status clt_linear_add(clt_work *work, const clattn_tensor *x,
                              const clattn_tensor *w, const clattn_tensor *bias,

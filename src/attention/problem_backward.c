@@ -13,15 +13,6 @@ typedef struct pair {
   clt_grad *to;
 } pair;
 
-static clattn_status check_grad(const clt_device *device, const pair *p) {
-  if (!p->grad->buffer) return CLATTN_OK;
-  CLT_REQUIRE(p->of->buffer, "%s: given, but %s is absent", p->name,
-              p->of_name);
-  clt_want want = {.name = p->name, .dtypes = CLT_FLOATS, .output = true};
-  for (int i = 0; i < 4; i++) want.extent[i] = p->of->extent[i];
-  return clt_tensor_check(device, p->grad, &want);
-}
-
 /* What is written meets nothing that is read, nor what else is written. */
 static clattn_status check_overlap(const clattn_args *a, const pair *outputs,
                                    size_t n, const clattn_grads *grads) {
@@ -88,7 +79,9 @@ clattn_status clt_problem_init_backward(clt_problem *problem,
       {&grads->d_sinks, &a.sinks, "grads->d_sinks", "args->sinks",
        &problem->d_sinks}};
   const size_t n = sizeof outputs / sizeof *outputs;
-  for (size_t i = 0; i < n; i++) CLT_TRY(check_grad(device, &outputs[i]));
+  for (size_t i = 0; i < n; i++)
+    CLT_TRY(clt_grad_check(device, outputs[i].grad, outputs[i].name,
+                           outputs[i].of, outputs[i].of_name));
   CLT_TRY(check_overlap(&a, outputs, n, grads));
 
   for (size_t i = 0; i < n; i++)

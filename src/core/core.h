@@ -193,6 +193,11 @@ clattn_status clt_tensor_disjoint(const clattn_tensor *out,
                                   const char *in_name);
 /* Only bits of CLATTN_ADD_TO_*, else names the argument `accumulate`. */
 clattn_status clt_accumulate_check(uint32_t accumulate);
+/* A gradient, where it is given: what it belongs to is given too, and has its
+ * extents. Of any float type. */
+clattn_status clt_grad_check(const clt_device *device,
+                             const clattn_tensor *grad, const char *name,
+                             const clattn_tensor *of, const char *of_name);
 /* a * b in *product, false on overflow; both >= 0. */
 bool clt_mul(int64_t a, int64_t b, int64_t *product);
 

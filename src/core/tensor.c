@@ -210,3 +210,13 @@ clattn_status clt_accumulate_check(uint32_t accumulate) {
               accumulate);
   return CLATTN_OK;
 }
+
+clattn_status clt_grad_check(const clt_device *device,
+                             const clattn_tensor *grad, const char *name,
+                             const clattn_tensor *of, const char *of_name) {
+  if (!grad->buffer) return CLATTN_OK;
+  CLT_REQUIRE(of->buffer, "%s: given, but %s is absent", name, of_name);
+  clt_want want = {.name = name, .dtypes = CLT_FLOATS, .output = true};
+  for (int i = 0; i < 4; i++) want.extent[i] = of->extent[i];
+  return clt_tensor_check(device, grad, &want);
+}
