@@ -65,6 +65,14 @@ void th_shut(void) {
   }
 }
 
+void th_each_device(void (*body)(const th_device *device)) {
+  for (int forced = 0; forced < 2; forced++) {
+    const th_devices *devices = th_open(forced);
+    for (int d = 0; d < devices->count; d++) body(&devices->device[d]);
+  }
+  th_shut();
+}
+
 const th_device *th_opencl(void) {
   const th_devices *d = th_open(false);
   for (int i = 0; i < d->count; i++)

@@ -36,6 +36,8 @@ typedef struct th_devices {
  * only (may be none). Never fails: it aborts the test process. */
 const th_devices *th_open(bool forced);
 void th_shut(void);
+/* Runs body for every device, then for those forced to the kernels for GPUs. */
+void th_each_device(void (*body)(const th_device *device));
 /* The first OpenCL device under test, NULL if there is none. */
 const th_device *th_opencl(void);
 bool th_small(void);
