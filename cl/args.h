@@ -93,6 +93,26 @@ typedef struct clt_attn_args {
 #define CLT_GRAD_KV 1
 #define CLT_GRAD_BIAS 2
 
+/* What is told of the weights (attn_stats.h). Of attn: q, k, lse and the rules; v
+ * is the view of the entropy, out of the distance, weights of the map. Queries are
+ * worked off in tiles that stay within a block of the map. A group takes every
+ * map_parts-th tile of a block and sums them up to a part of the map of its own;
+ * parts lie map_step apart. */
+typedef struct clt_stats_args {
+  clt_attn_args attn;
+  clt_view top_weights, top_keys; /* [B,Hq,Sq,top]                            */
+  clt_i64 map_step;
+  clt_i32 groups, map_parts;  /* in all; of one block                         */
+  clt_i32 map_rows, map_keys; /* of a block; without a map Sq and Skv         */
+  clt_i32 top, has;           /* largest weights a row, 0: none; CLT_STATS_*  */
+} clt_stats_args;
+
+#define CLT_STATS_ENTROPY 1
+#define CLT_STATS_DISTANCE 2
+#define CLT_STATS_MAP 4
+#define CLT_STATS_TOP_WEIGHTS 8
+#define CLT_STATS_TOP_KEYS 16
+
 /* C[b,h,m,n] = alpha * sum_k A[b,h,m,k] B[b,h/b_group,n,k] + bias[n]
  * Views are [batch, head, row, column] with row = m (A, C) or n (B). */
 typedef struct clt_matmul_args {
@@ -128,7 +148,7 @@ typedef struct clt_sum_parts_args {
   clt_i32 reserved;
 } clt_sum_parts_args;
 
-/* out[b,h,s,:] = rotary(x[b,h,s,:]). cos, sin: s[0] batch, s[2] row, s[3] pair.
+/* out[b,h,s,:] = rotary(x[b,h,s,:]), or its inverse. cos, sin: s[0] batch, s[2] row, s[3] pair.
  * Row: ids[b,s] clamped to 0..n_rows-1, else position_start + s, else s. */
 typedef struct clt_rotary_args {
   clt_view x, out, cos, sin;
@@ -136,7 +156,7 @@ typedef struct clt_rotary_args {
   clt_i32 batch, heads, rows, dim, rotary_dim, n_rows;
   clt_i32 x_dtype, out_dtype, table_dtype,
       ids_dtype; /* ids_dtype 0: none      */
-  clt_i32 position_start, interleaved;
+  clt_i32 position_start, interleaved, inverse, reserved;
 } clt_rotary_args;
 
 /* dst[b,h,s + row,:] = src[b,h,s,:] for s < rows. */
@@ -169,7 +189,7 @@ typedef struct clt_nn_args {
   clt_i32 op;              /* CLT_NN_*                                       */
   clt_i32 has;             /* bit i: buffer i is there                       */
   clt_i32 id_dtype, n_ids; /* of ids and targets: 0 .. n_ids - 1             */
-  clt_i32 accumulate, reserved;
+  clt_i32 accumulate, table_dtype; /* of an embedding */
   clt_f32 value, eps, max_norm; /* fill and scale; where named so in the API */
   clt_f32 decay, rate, root;    /* AdamW: 1 - lr weight_decay; lr / (1 -     */
   clt_f32 beta1, rest1;         /* beta1^step); 1 / (1 - beta2^step);        */
@@ -178,11 +198,15 @@ typedef struct clt_nn_args {
 
 /* Elementwise. */
 #define CLT_NN_FILL 0
-#define CLT_NN_ADD 1
-#define CLT_NN_GELU 2
-#define CLT_NN_GELU_TANH 3
-#define CLT_NN_GELU_BACK 4
-#define CLT_NN_GELU_TANH_BACK 5
+#define CLT_NN_GELU 1
+#define CLT_NN_GELU_TANH 2
+#define CLT_NN_TANH 3
+#define CLT_NN_ADD 4 /* from here on of two tensors */
+#define CLT_NN_SWIGLU 5
+#define CLT_NN_GELU_BACK 6
+#define CLT_NN_GELU_TANH_BACK 7
+#define CLT_NN_TANH_BACK 8
+#define CLT_NN_SWIGLU_BACK 9 /* of three */
 /* What is folded: into fewer parts, a norm, a mean. */
 #define CLT_NN_PARTS 0
 #define CLT_NN_NORM 1

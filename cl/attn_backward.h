@@ -142,7 +142,8 @@ INLINE void backward_begin(backward_block *g, const clt_attn_args *A,
                            GLOBAL const float *sinks, GLOBAL const float *part,
                            LOCAL float *local_memory, int qb, int h, int b) {
   const int D = A->qk_dim, Dv = A->v_dim;
-  fused_place(&g->f, A, lengths, starts, slopes, sinks, qb, h, b);
+  fused_place(&g->f, A, lengths, starts, slopes, sinks, qb * BM, A->q_len, h,
+              b);
   backward_layout(g, A, local_memory);
   const int i0 = g->f.i0, rows = g->f.rows;
   g->f.tile = g->end;

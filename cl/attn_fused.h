@@ -243,15 +243,16 @@ typedef struct fused_block {
   LOCAL float *cap; /* NULL but in backward, with softcap                */
 } fused_block;
 
-/* Fills in *f but for its local memory: block qb of the queries. (Structs are not
- * returned: of that, some compilers make what Oclgrind cannot execute.) */
+/* Fills in *f but for its local memory: up to BM queries from i0 on, before end.
+ * (Structs are not returned: of that, some compilers make what Oclgrind cannot
+ * execute.) */
 INLINE void fused_place(fused_block *f, const clt_attn_args *A,
                         GLOBAL const int *lengths, GLOBAL const int *starts,
                         GLOBAL const float *slopes, GLOBAL const float *sinks,
-                        int qb, int h, int b) {
+                        int i0, int end, int h, int b) {
   f->h = h, f->b = b, f->g = h / A->group;
-  f->i0 = qb * BM;
-  f->rows = MIN_OF(BM, A->q_len - f->i0);
+  f->i0 = i0;
+  f->rows = MIN_OF(BM, end - i0);
   const int vectors = (f->rows + LANES - 1) / LANES;
   f->narrow = 2 * vectors <= MR;
   f->nv = f->narrow ? vectors : CLT_PAD(vectors, MR);
@@ -264,6 +265,13 @@ INLINE void fused_place(fused_block *f, const clt_attn_args *A,
   f->cap = 0;
 }
 
+/* The block that is gx-th to be worked off. Late causal blocks are long:
+ * alternating from both ends keeps neighbours in the launch order about equally
+ * heavy in sum. */
+INLINE int fused_turn(int gx, int blocks) {
+  return gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
+}
+
 /* The same for group gx, and starts on its local memory. */
 INLINE void fused_begin(fused_block *f, const clt_attn_args *A,
                         GLOBAL const float *q, GLOBAL const int *lengths,
@@ -271,10 +279,8 @@ INLINE void fused_begin(fused_block *f, const clt_attn_args *A,
                         GLOBAL const float *sinks, LOCAL float *local_memory,
                         int gx, int h, int b) {
   const int D = A->qk_dim, blocks = (A->q_len + BM - 1) / BM;
-  /* Late causal blocks are long: alternating from both ends keeps neighbours
-   * in the launch order about equally heavy in sum. */
-  const int qb = gx & 1 ? blocks - 1 - (gx >> 1) : gx >> 1;
-  fused_place(f, A, lengths, starts, slopes, sinks, qb, h, b);
+  const int qb = fused_turn(gx, blocks);
+  fused_place(f, A, lengths, starts, slopes, sinks, qb * BM, A->q_len, h, b);
   f->qt = local_memory;                        /* [D][BM]             */
   f->ot = f->qt + D * BM;                      /* [padded][BM]        */
   f->kv = f->ot + f->padded * BM;              /* [BN][D or padded]   */

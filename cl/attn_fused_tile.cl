@@ -75,35 +75,11 @@ __kernel void attn_fused_tile(ATTN_PARAMS) {
     const int keys = MIN_OF(TILE_N, hi - j0);
     const int whole =
         score_whole(A, kv_length, p0, p0 + rows - 1, j0, j0 + keys - 1);
-    const int ruled = masked || !whole || A->softcap2 > 0.0f || A->has_slopes;
-
     tile_rows ks;
     tile_rows_of(&ks, k, &A->k, b, g, j0, 0, A->dtype);
     float s[TILE_R][TILE_R];
-    tile_clear(s);
-    tile_dots(s, stage, &queries, rows, A->scale2, &ks, keys, 1.0f, A->qk_dim);
-
-    /* The rules are long: one copy of them, through local memory. */
-    if (ruled) {
-      tile_put(ps, ld, s);
-      for (int e = 0; e < TILE_R * TILE_R; e++) {
-        const int t = tx + TILE_X * (e / TILE_R), r = row0 + e % TILE_R;
-        const int i = MIN_OF(r, rows - 1); /* rows past the end: the last */
-        if (t < keys)
-          ps[t * ld + r] =
-              tile_score(A, ps[t * ld + r], masked, whole, mask, key_mask, bias,
-                         slope, kv_length, b, h, i0 + i, p0 + i, j0 + t);
-      }
-      tile_get(s, ps, ld);
-    }
-    if (keys < TILE_N) {
-      UNROLL
-      for (int i = 0; i < TILE_R; i++) {
-        UNROLL
-        for (int j = 0; j < TILE_R; j++)
-          s[i][j] = tx + TILE_X * j < keys ? s[i][j] : MINUS_INF;
-      }
-    }
+    tile_scores(s, A, stage, ps, &queries, &ks, mask, key_mask, bias, slope,
+                masked, whole, kv_length, b, h, i0, rows, p0, j0, keys);
 
     /* Maxima over the row, then P and the sums of this work-item's keys. */
     UNROLL

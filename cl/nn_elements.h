@@ -1,8 +1,8 @@
 /* nn_elements.h - element by element.
  *
  * Contract (map)
- *   0 a, 1 b, 2 out   out = op(a, b); which are read depends on op. An element
- *                     is read before it is written, so out may be a or b
+ *   0 a, 1 b, 2 out, 3 c   out = op(a, b, c); which are read depends on op. An
+ *                     element is read before it is written: out may be a, b or c
  * Contract (adamw)
  *   0 param, 1 grad, 2 m, 3 v, 4 norm (optional)
  * Contract (norm_parts)
@@ -67,45 +67,75 @@ INLINE vf nn_gelu_tanh_slope(vf x) {
   return VFMA(2.0f * c * w, e / (f * f), s);
 }
 
+/* 1 / (1 + exp(-x)), which keeps its relative accuracy where it is tiny, down to
+ * about 1e-19; *rest = 1 minus that, likewise. */
+INLINE vf nn_sigmoid(vf x, vf *rest) {
+  const vf e = exp2_v(VMAX(x, -x) * -NN_LOG2E), more = 1.0f / (1.0f + e);
+  const vf less = e * more;
+  *rest = VSELECT(x > 0.0f, less, more);
+  return VSELECT(x > 0.0f, more, less);
+}
+
+/* x sigmoid(x). Where sigmoid is 0, x is bounded: 0 * Inf would come up. */
+INLINE vf nn_silu(vf x) {
+  vf rest;
+  return VMAX(VSPLAT(-64.0f), x) * nn_sigmoid(x, &rest);
+}
+
+INLINE vf nn_silu_slope(vf x) {
+  vf rest;
+  const vf s = nn_sigmoid(x, &rest);
+  const vf c = VMIN(VSPLAT(64.0f), VMAX(VSPLAT(-64.0f), x));
+  return s * VFMA(c, rest, VSPLAT(1.0f));
+}
+
 /* One row of a unit; op is a literal wherever this is called. */
 INLINE void nn_map_row(const clt_nn_args *A, GLOBAL float *const *buf,
-                       const nn_span *s, clt_i64 a_at, clt_i64 b_at,
-                       clt_i64 out_at, const int op) {
+                       const nn_span *s, const clt_i64 *place, const int op) {
+  const clt_i64 a_at = nn_at(A, 0, place), b_at = nn_at(A, 1, place);
+  const clt_i64 out_at = nn_at(A, 2, place), c_at = nn_at(A, 3, place);
   for (clt_i64 x = s->from; x < s->to; x += s->step) {
     const clt_i64 left = s->to - x;
     vf a = VSPLAT(A->value), b = a;
     if (op != CLT_NN_FILL) a = nn_load(buf[0], a_at + x, left);
-    if (op == CLT_NN_ADD || op >= CLT_NN_GELU_BACK)
-      b = nn_load(buf[1], b_at + x, left);
-    if (op == CLT_NN_ADD) a += b;
+    if (op >= CLT_NN_ADD) b = nn_load(buf[1], b_at + x, left);
     if (op == CLT_NN_GELU) a = nn_gelu(a);
     if (op == CLT_NN_GELU_TANH) a = nn_gelu_tanh(a);
+    if (op == CLT_NN_TANH) a = tanh_v(a);
+    if (op == CLT_NN_ADD) a += b;
+    if (op == CLT_NN_SWIGLU) a = nn_silu(a) * b;
     if (op == CLT_NN_GELU_BACK) a = b * nn_gelu_slope(a);
     if (op == CLT_NN_GELU_TANH_BACK) a = b * nn_gelu_tanh_slope(a);
+    if (op == CLT_NN_TANH_BACK) a = b * (1.0f - a * a);
+    if (op == CLT_NN_SWIGLU_BACK)
+      a = nn_silu_slope(a) * b * nn_load(buf[3], c_at + x, left);
     nn_store(buf[2], out_at + x, left, a);
   }
 }
+
+#define NN_MAP_ROW(op)                                                         \
+  case op:                                                                     \
+    nn_map_row(A, buf, &s, place, op);                                         \
+    break;
 
 NN_UNIT(map) {
   nn_span s;
   nn_span_of(A, u, &s);
   for (clt_i64 r = s.first; r < s.end; r++) {
-    clt_i64 at[3];
-    nn_place(A, r, at);
-    const clt_i64 a = nn_at(A, 0, at), b = nn_at(A, 1, at);
-    const clt_i64 out = nn_at(A, 2, at);
-    if (A->op == CLT_NN_FILL)
-      nn_map_row(A, buf, &s, a, b, out, CLT_NN_FILL);
-    else if (A->op == CLT_NN_ADD)
-      nn_map_row(A, buf, &s, a, b, out, CLT_NN_ADD);
-    else if (A->op == CLT_NN_GELU)
-      nn_map_row(A, buf, &s, a, b, out, CLT_NN_GELU);
-    else if (A->op == CLT_NN_GELU_TANH)
-      nn_map_row(A, buf, &s, a, b, out, CLT_NN_GELU_TANH);
-    else if (A->op == CLT_NN_GELU_BACK)
-      nn_map_row(A, buf, &s, a, b, out, CLT_NN_GELU_BACK);
-    else
-      nn_map_row(A, buf, &s, a, b, out, CLT_NN_GELU_TANH_BACK);
+    clt_i64 place[3];
+    nn_place(A, r, place);
+    switch (A->op) {
+      NN_MAP_ROW(CLT_NN_FILL)
+      NN_MAP_ROW(CLT_NN_GELU)
+      NN_MAP_ROW(CLT_NN_GELU_TANH)
+      NN_MAP_ROW(CLT_NN_TANH)
+      NN_MAP_ROW(CLT_NN_ADD)
+      NN_MAP_ROW(CLT_NN_SWIGLU)
+      NN_MAP_ROW(CLT_NN_GELU_BACK)
+      NN_MAP_ROW(CLT_NN_GELU_TANH_BACK)
+      NN_MAP_ROW(CLT_NN_TANH_BACK)
+      NN_MAP_ROW(CLT_NN_SWIGLU_BACK)
+    }
   }
 }
 

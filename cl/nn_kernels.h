@@ -12,6 +12,8 @@
   X(adamw)                                                                     \
   X(layer_norm)                                                                \
   X(layer_norm_back)                                                           \
+  X(rms_norm)                                                                  \
+  X(rms_norm_back)                                                             \
   X(cross_entropy)                                                             \
   X(cross_entropy_back)                                                        \
   X(gather)                                                                    \

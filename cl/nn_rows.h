@@ -4,6 +4,10 @@
  *   0 x, 1 weight, 2 bias, 3 out, 4 mean, 5 rstd     1, 2, 4, 5 optional
  * Contract (layer_norm_back)
  *   0 x, 1 weight, 2 mean, 3 rstd, 4 d_out, 5 d_x    1 optional
+ * Contract (rms_norm)
+ *   0 x, 1 weight, 2 out, 3 rms                      1, 3 optional
+ * Contract (rms_norm_back)
+ *   0 x, 1 weight, 2 rms, 3 d_out, 4 d_x             1 optional
  * Contract (cross_entropy)
  *   0 logits, 1 targets, 2 losses, 3 lse
  * Contract (cross_entropy_back)
@@ -98,6 +102,63 @@ NN_UNIT(layer_norm_back) {
   }
 }
 
+NN_UNIT(rms_norm) {
+  const clt_i64 D = A->dim;
+  NN_EACH_ROW(r) {
+    clt_i64 place[3];
+    nn_place(A, r, place);
+    GLOBAL const float *row = buf[0] + nn_at(A, 0, place);
+    GLOBAL float *out = buf[2] + nn_at(A, 2, place);
+    vf squares = VSPLAT(0.0f);
+    for (clt_i64 x = 0; x < D;) {
+      vf part = VSPLAT(0.0f);
+      for (const clt_i64 stop = MIN_OF(x + NN_BLOCK, D); x < stop; x += LANES) {
+        const vf v = nn_load(row, x, D - x);
+        part = VFMA(v, v, part);
+      }
+      squares += part;
+    }
+    const float rms = 1.0f / SQRT(vsum(squares) / (float)D + A->eps);
+    for (clt_i64 x = 0; x < D; x += LANES) {
+      vf y = nn_load(row, x, D - x) * rms;
+      if (nn_has(A, 1)) y *= nn_load(buf[1] + A->view[1].offset, x, D - x);
+      nn_store(out, x, D - x, y);
+    }
+    if (nn_has(A, 3)) buf[3][nn_at(A, 3, place)] = rms;
+  }
+}
+
+/* d_x = rms (g - n mean(g n)), g = d_out weight, n = x rms */
+NN_UNIT(rms_norm_back) {
+  const clt_i64 D = A->dim;
+  GLOBAL const float *weight = buf[1] + A->view[1].offset;
+  NN_EACH_ROW(r) {
+    clt_i64 place[3];
+    nn_place(A, r, place);
+    GLOBAL const float *row = buf[0] + nn_at(A, 0, place);
+    GLOBAL const float *d_out = buf[3] + nn_at(A, 3, place);
+    GLOBAL float *d_x = buf[4] + nn_at(A, 4, place);
+    const float rms = buf[2][nn_at(A, 2, place)];
+    vf product = VSPLAT(0.0f);
+    for (clt_i64 x = 0; x < D;) {
+      vf with = VSPLAT(0.0f);
+      for (const clt_i64 stop = MIN_OF(x + NN_BLOCK, D); x < stop; x += LANES) {
+        vf g = nn_load(d_out, x, D - x);
+        if (nn_has(A, 1)) g *= nn_load(weight, x, D - x);
+        with = VFMA(g, nn_load(row, x, D - x) * rms, with);
+      }
+      product += with;
+    }
+    const float mean_gn = vsum(product) / (float)D;
+    for (clt_i64 x = 0; x < D; x += LANES) {
+      vf g = nn_load(d_out, x, D - x);
+      if (nn_has(A, 1)) g *= nn_load(weight, x, D - x);
+      const vf n = nn_load(row, x, D - x) * rms;
+      nn_put(d_x, x, D - x, rms * (g - n * mean_gn), A->accumulate);
+    }
+  }
+}
+
 NN_UNIT(cross_entropy) {
   const clt_i64 V = A->dim;
   NN_EACH_ROW(r) {
@@ -161,10 +222,13 @@ NN_UNIT(gather) {
     GLOBAL float *out = buf[2] + nn_at(A, 2, place);
     const int id = nn_id(A, 1, buf, place, -1);
     const int inside = id >= 0 && id < A->n_ids;
-    GLOBAL const float *row =
-        buf[0] + A->view[0].offset + (inside ? id * A->view[0].s[2] : 0);
-    for (clt_i64 x = 0; x < D; x += LANES)
-      nn_store(out, x, D - x, inside ? nn_load(row, x, D - x) : VSPLAT(NN_NAN));
+    const clt_i64 row = A->view[0].offset + (inside ? id * A->view[0].s[2] : 0);
+    for (clt_i64 x = 0; x < D; x += LANES) {
+      const int n = (int)MIN_OF((clt_i64)LANES, D - x);
+      nn_store(out, x, D - x,
+               inside ? load_n(buf[0], row + x, 1, n, A->table_dtype)
+                      : VSPLAT(NN_NAN));
+    }
   }
 }
 

@@ -2,7 +2,7 @@
  * side take NN_COLUMNS columns each, or one where a work-item is a unit.
  *
  * Contract (column_sums)
- *   0 x, 1 y, and 2 f, 3 mean, 4 rstd, together optional
+ *   0 x, 1 y, and 2 f, 3 mean, 4 rstd, together optional, mean by itself as well
  *     y[g,p,:] (+)= sum_i x[g,i,:] * (f[i,:] - mean[i]) rstd[i],  without f: x
  *   i: row_chunk rows from p * row_chunk. extent: groups g = [0] x [1] at s[0],
  *   s[1] of x and y; [2] the inner extent of rows i, which lie at s[2] (outer),
@@ -48,8 +48,10 @@ NN_UNIT(column_sums) {
     }
     const clt_i64 f =
         A->view[2].offset + c + i0 * A->view[2].s[2] + i1 * A->view[2].s[3];
-    const float mean =
-        buf[3][A->view[3].offset + i0 * A->view[3].s[2] + i1 * A->view[3].s[3]];
+    const float mean = nn_has(A, 3)
+                           ? buf[3][A->view[3].offset + i0 * A->view[3].s[2] +
+                                    i1 * A->view[3].s[3]]
+                           : 0.0f;
     const float rstd =
         buf[4][A->view[4].offset + i0 * A->view[4].s[2] + i1 * A->view[4].s[3]];
     UNROLL

@@ -41,6 +41,13 @@
 /* Keys that a group of backward works off at least: see rows_backward.c. */
 #define BACKWARD_KEYS 256
 
+/* Statistics: Q^T, keys, mask tile, S^T as fused has them; two lists of the `top`
+ * largest weights. */
+#define CLT_STATS_LOCAL(bm, d, masked, top)                                    \
+  ((size_t)(bm) *                                                              \
+       ((size_t)(d) + BN * ((masked) ? 2 : 1) + 2 * (size_t)(top)) +           \
+   BN * (size_t)(d))
+
 /* Split-KV: rows that share one pass over keys and values, and keys of a block. */
 #define SPLIT_ROWS_OF(bm) ((bm) >= 32 ? 32 : 8)
 #define SPLIT_KEYS 256
@@ -92,6 +99,10 @@
 /* Operands or values, P^T [TILE_N][rows], a reduction, a flag. */
 #define CLT_FUSED_TILE_LOCAL(height)                                           \
   ((size_t)(FUSED_TILE_STAGE + (TILE_N + TILE_X) * TILE_LD(height) + 4))
+
+/* Statistics: operands, P^T, a reduction, sums of columns. */
+#define CLT_STATS_TILE_LOCAL(height)                                           \
+  ((size_t)(TILE_STAGE(height) + (TILE_N + TILE_X) * TILE_LD(height) + TILE_X))
 
 /* Backward: operands; P and dS [TILE_N][rows]; lse and delta of the queries; a
  * flag. */

@@ -175,4 +175,42 @@ INLINE float tile_score(const clt_attn_args *A, float s, int masked, int whole,
   return s;
 }
 
+/* s = the finished scores of queries i0 .. i0 + rows - 1, which stand at p0 and on,
+ * and keys j0 .. j0 + keys - 1; -inf past the last key. ps: room for them,
+ * [TILE_N][TILE_LD]. Has barriers. */
+INLINE void tile_scores(float s[TILE_R][TILE_R], const clt_attn_args *A,
+                        LOCAL float *stage, LOCAL float *ps,
+                        const tile_rows *queries, const tile_rows *ks,
+                        GLOBAL const clt_u8 *mask,
+                        GLOBAL const clt_u8 *key_mask, GLOBAL const float *bias,
+                        float slope, int masked, int whole, int kv_length,
+                        int b, int h, int i0, int rows, int p0, int j0,
+                        int keys) {
+  const int ld = TILE_LD(HEIGHT), tx = ITEM_X, row0 = TILE_R * ITEM_Y;
+  tile_clear(s);
+  tile_dots(s, stage, queries, rows, A->scale2, ks, keys, 1.0f, A->qk_dim);
+
+  /* The rules are long: one copy of them, through local memory. */
+  if (masked || !whole || A->softcap2 > 0.0f || A->has_slopes) {
+    tile_put(ps, ld, s);
+    for (int e = 0; e < TILE_R * TILE_R; e++) {
+      const int t = tx + TILE_X * (e / TILE_R), r = row0 + e % TILE_R;
+      const int i = MIN_OF(r, rows - 1); /* rows past the end: the last */
+      if (t < keys)
+        ps[t * ld + r] =
+            tile_score(A, ps[t * ld + r], masked, whole, mask, key_mask, bias,
+                       slope, kv_length, b, h, i0 + i, p0 + i, j0 + t);
+    }
+    tile_get(s, ps, ld);
+  }
+  if (keys < TILE_N) {
+    UNROLL
+    for (int i = 0; i < TILE_R; i++) {
+      UNROLL
+      for (int j = 0; j < TILE_R; j++)
+        s[i][j] = tx + TILE_X * j < keys ? s[i][j] : MINUS_INF;
+    }
+  }
+}
+
 #endif /* CLT_TILE_H */

@@ -353,10 +353,10 @@ typedef enum clattn_path {
                        * 3,000 in 1 MiB of local memory; else UNSUPPORTED     */
 } clattn_path;
 
-enum { /* outputs besides O */
-       CLATTN_OUT_LSE = 1,
-       CLATTN_OUT_WEIGHTS =
-           2 /* UNSUPPORTED by FUSED; AUTO chooses another path */
+/* Outputs besides O. */
+enum {
+  CLATTN_OUT_LSE = 1,
+  CLATTN_OUT_WEIGHTS = 2 /* UNSUPPORTED by FUSED; AUTO takes another path */
 };
 
 /* What clattn_args.weights receives (ONNX Attention's qk_matmul_output). */
@@ -525,6 +525,47 @@ CLATTN_API clattn_status clattn_plan_backward_scratch_bytes(
     const clattn_plan *plan, int64_t batch, int64_t q_len, int64_t kv_len,
     size_t *bytes);
 
+/* ---- Statistics of attention ----------------------------------------------------
+ * What the weights of each row say, without the matrix of weights: P is computed
+ * anew from the saved lse, block by block: memory grows with the length and with
+ * the map, never with the product of the lengths.
+ *
+ *     entropy[i]  = - sum_j P[i,j] ln P[i,j]     in nats, 0 ln 0 = 0
+ *     distance[i] = sum_j P[i,j] |p - j|         in tokens
+ *     top[i]      = the K largest weights of the row, falling, and their keys;
+ *                   of equal weights the smaller key first; key -1 and weight 0
+ *                   where the row sees fewer
+ *     map[I,J]    = mean over the rows i of block I of the sum over the keys j of
+ *                   block J of P[i,j]
+ *
+ * P is that before dropout, of all keys that a row sees and, where there is one, a
+ * sink. A row that sees no key has 0 in all of them; one whose lse is NaN has NaN,
+ * and keys -1. The same bits at every run on a device, whatever the thread count. */
+typedef struct clattn_stats {
+  size_t struct_size; /* set by clattn_stats_init */
+  /* Outputs, each optional. */
+  clattn_tensor entropy, distance; /* F32 [B,Hq,Sq,1] */
+  clattn_tensor top_weights;       /* F32 [B,Hq,Sq,K], K 1..32 */
+  clattn_tensor top_keys;          /* I32 [B,Hq,Sq,K] */
+  clattn_tensor map; /* F32 [B,Hq,ceil(Sq/map_rows),ceil(Skv/map_keys)] */
+  int64_t map_rows, map_keys; /* rows and keys of a block; default 64 */
+} clattn_stats;
+
+CLATTN_API void clattn_stats_init(clattn_stats *stats);
+/* Enqueues the statistics of the attention that was executed with the same plan
+ * and args; args->lse is an input now; v, out, weights and dropout are ignored.
+ * The desc must have CLATTN_OUT_LSE. The queue lends scratch for a map whose blocks
+ * have many rows (natively more than 64): at most 16 times the map's size. On GPUs
+ * also for the one of top_weights and top_keys that is not given. Everything else
+ * as in clattn_execute. UNSUPPORTED: qk_dim takes more local memory than the
+ * device has. */
+CLATTN_API clattn_status clattn_statistics(const clattn_plan *plan,
+                                           clattn_queue *queue,
+                                           const clattn_args *args,
+                                           const clattn_stats *stats,
+                                           clattn_event *const *wait,
+                                           size_t n_wait, clattn_event **event);
+
 /* The whole in one blocking call, on the default device, dense host memory:
  * q [batch,q_heads,q_len,qk_dim], k and v [batch,kv_heads,kv_len,...], out
  * [batch,q_heads,q_len,v_dim]. desc.dtype must be F32 and outputs 0.
@@ -554,6 +595,8 @@ typedef struct clattn_rotary_args {
                                * which must be < N; -1 (default): not used   */
   int64_t rotary_dim;         /* R, even, <= D; 0 (default): D               */
   bool interleaved;           /* default false                               */
+  bool inverse;               /* turn the other way, s := -s: the gradient of
+                               * x from that of out; default false           */
 } clattn_rotary_args;
 
 CLATTN_API void clattn_rotary_args_init(clattn_rotary_args *args);
@@ -647,15 +690,21 @@ typedef struct clattn_mha_config {
                           * outputs, averaging, path; its heads and sizes are
                           * ignored and filled in from above, its backward
                           * from below                                       */
-  bool backward; /* keep what clattn_mha_backward needs; default false  */
+  bool backward;   /* keep what clattn_mha_backward needs; default false  */
+  bool statistics; /* keep what clattn_mha_statistics needs; default false */
+  /* Rotary embedding of projected queries and keys, as clattn_rotary has it, if
+   * the tables are there: F32 [1,1,N,R/2], alive while the layer is. A cache
+   * holds turned keys. */
+  clattn_tensor rotary_cos, rotary_sin;
+  bool rotary_interleaved; /* default false                                  */
 } clattn_mha_config;
 
 /* Defaults as PyTorch has them: not causal, mask polarity CLATTN_TRUE_HIDES. */
 CLATTN_API void clattn_mha_config_init(clattn_mha_config *config);
 
-typedef struct
-    clattn_mha_weights { /* borrowed views, alive while the layer is */
-  size_t struct_size;    /* set by clattn_mha_weights_init                    */
+/* Borrowed views, alive while the layer is. */
+typedef struct clattn_mha_weights {
+  size_t struct_size; /* set by clattn_mha_weights_init                    */
   clattn_tensor q_weight; /* [1,1,num_heads*head_dim, E]                     */
   clattn_tensor k_weight; /* [1,1,num_kv_heads*head_dim, kdim]               */
   clattn_tensor v_weight; /* [1,1,num_kv_heads*head_dim, vdim]               */
@@ -684,6 +733,13 @@ typedef struct clattn_mha_args {
   /* The projected keys and values are appended to it and attention runs over
    * all it holds, T keys (else T = S); not with kv_lengths. May be NULL. */
   clattn_kv_cache *cache;
+  /* Rotary: rows of the tables for queries and for the keys projected in this
+   * call, I32/I64 [1,1,B|1,L] and [1,1,B|1,S]. Absent: query i is at q_start + i
+   * (at the end of the keys by default), key j at j, behind what a cache holds;
+   * all must be rows of the tables. q_positions are needed with q_starts, and
+   * without q_start with kv_lengths; both with a cache whose entries differ in
+   * length. On the device positions are clamped to the tables. */
+  clattn_tensor q_positions, k_positions;
   float dropout; /* of the attention weights, as in clattn_args              */
   uint64_t dropout_seed, dropout_offset;
 } clattn_mha_args;
@@ -712,6 +768,13 @@ CLATTN_API void clattn_mha_grads_init(clattn_mha_grads *grads);
 CLATTN_API clattn_status clattn_mha_backward(
     clattn_mha *mha, clattn_queue *queue, const clattn_mha_args *args,
     const clattn_mha_grads *grads, clattn_event *const *wait, size_t n_wait,
+    clattn_event **event);
+
+/* Statistics of the layer's last forward, which must have had the same args;
+ * with a cache, of all keys it holds. config.statistics must be set. */
+CLATTN_API clattn_status clattn_mha_statistics(
+    clattn_mha *mha, clattn_queue *queue, const clattn_mha_args *args,
+    const clattn_stats *stats, clattn_event *const *wait, size_t n_wait,
     clattn_event **event);
 
 /* ---- Native handles -------------------------------------------------------------

@@ -1,6 +1,7 @@
 /* clattn_nn.h - what a transformer needs around attention, forward and backward.
  *
- *   layer norm, GELU, addition, embedding, cross-entropy   layers
+ *   layer and RMS norm, GELU, SwiGLU, tanh, addition,
+ *   embedding, cross-entropy                       layers
  *   norm, AdamW, fill                                      the optimizer
  *   learning rate                                          its schedule
  *
@@ -57,6 +58,31 @@ CLATTN_API clattn_status clattn_nn_layer_norm_backward(
     uint32_t accumulate, clattn_event *const *wait, size_t n_wait,
     clattn_event **event);
 
+/* ---- RMS normalisation -----------------------------------------------------------
+ * (Zhang & Sennrich 2019.) As layer norm, without mean and bias:
+ *     out = x * rms * weight,  rms = 1 / sqrt(sum(x^2) / D + eps) */
+typedef struct clattn_nn_rms_norm_args {
+  size_t struct_size;   /* set by clattn_nn_rms_norm_args_init               */
+  clattn_tensor x;      /* [B,1,M,D]                                         */
+  clattn_tensor weight; /* optional [1,1,1,D]                              */
+  clattn_tensor out;    /* [B,1,M,D]; forward only                         */
+  clattn_tensor rms;    /* [B,1,M,1]: forward writes it if it is there,
+                         * backward reads it                               */
+  float eps; /* finite, > 0; default 1e-6; forward only                    */
+} clattn_nn_rms_norm_args;
+
+CLATTN_API void clattn_nn_rms_norm_args_init(clattn_nn_rms_norm_args *args);
+CLATTN_API clattn_status clattn_nn_rms_norm(clattn_queue *queue,
+                                            const clattn_nn_rms_norm_args *args,
+                                            clattn_event *const *wait,
+                                            size_t n_wait,
+                                            clattn_event **event);
+CLATTN_API clattn_status clattn_nn_rms_norm_backward(
+    clattn_queue *queue, const clattn_nn_rms_norm_args *args,
+    const clattn_tensor *d_out, const clattn_tensor *d_x,
+    const clattn_tensor *d_weight, uint32_t accumulate,
+    clattn_event *const *wait, size_t n_wait, clattn_event **event);
+
 /* ---- GELU -----------------------------------------------------------------------
  * (Hendrycks & Gimpel 2016.) NONE: x Phi(x) = x/2 (1 + erf(x / sqrt 2));
  * TANH: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as GPT-2 has it.
@@ -81,6 +107,35 @@ CLATTN_API clattn_status clattn_nn_gelu_backward(
     const clattn_tensor *d_out, const clattn_tensor *d_x,
     clattn_event *const *wait, size_t n_wait, clattn_event **event);
 
+/* ---- SwiGLU and tanh ----------------------------------------------------------------
+ * (Shazeer 2020.) out = gate / (1 + exp(-gate)) * up, all [B,1,M,D]; out may be
+ * the very same view as gate. Accuracy, and the limits at +-Inf, as of GELU. */
+CLATTN_API clattn_status clattn_nn_swiglu(clattn_queue *queue,
+                                          const clattn_tensor *gate,
+                                          const clattn_tensor *up,
+                                          const clattn_tensor *out,
+                                          clattn_event *const *wait,
+                                          size_t n_wait, clattn_event **event);
+/* d_gate = d_out * up * silu'(gate), d_up = d_out * silu(gate), silu(x) = x / (1 +
+ * exp(-x)); each NULL or absent if not wanted. */
+CLATTN_API clattn_status clattn_nn_swiglu_backward(
+    clattn_queue *queue, const clattn_tensor *gate, const clattn_tensor *up,
+    const clattn_tensor *d_out, const clattn_tensor *d_gate,
+    const clattn_tensor *d_up, clattn_event *const *wait, size_t n_wait,
+    clattn_event **event);
+/* out = tanh(x); out may be the very same view as x. */
+CLATTN_API clattn_status clattn_nn_tanh(clattn_queue *queue,
+                                        const clattn_tensor *x,
+                                        const clattn_tensor *out,
+                                        clattn_event *const *wait,
+                                        size_t n_wait, clattn_event **event);
+/* d_x = d_out * (1 - out^2), of tanh's output; d_x may be the very same view as
+ * d_out. */
+CLATTN_API clattn_status clattn_nn_tanh_backward(
+    clattn_queue *queue, const clattn_tensor *out, const clattn_tensor *d_out,
+    const clattn_tensor *d_x, clattn_event *const *wait, size_t n_wait,
+    clattn_event **event);
+
 /* ---- Addition: residual connections ------------------------------------------------
  * out = a + b. a, out [B,1,M,D]; b [B|1,1,M|1,D], repeated where its extent is
  * 1. out may be the very same view as a. The gradient of both is d_out, summed
@@ -99,8 +154,8 @@ CLATTN_API clattn_status clattn_nn_add_backward(
     clattn_event **event);
 
 /* ---- Embedding ------------------------------------------------------------------------
- * out[b,m,:] = table[ids[b,m],:]. ids I32 or I64 [B,1,M,1], table [1,1,V,D], out
- * [B,1,M,D]. Ids are read on the device: one outside 0..V-1 gives a row of NaN,
+ * out[b,m,:] = table[ids[b,m],:]. ids I32 or I64 [B,1,M,1], table [1,1,V,D] (F32, and
+ * for forward alone F16 or BF16), out [B,1,M,D]. Ids are read on the device: one outside 0..V-1 gives a row of NaN,
  * and no gradient. */
 CLATTN_API clattn_status clattn_nn_embedding(
     clattn_queue *queue, const clattn_tensor *table, const clattn_tensor *ids,
@@ -111,6 +166,12 @@ CLATTN_API clattn_status clattn_nn_embedding_backward(
     clattn_queue *queue, const clattn_tensor *ids, const clattn_tensor *d_out,
     const clattn_tensor *d_table, clattn_event *const *wait, size_t n_wait,
     clattn_event **event);
+
+/* Sinusoidal positions (Vaswani et al. 2017, 3.5): table [n, D] on the host, for
+ * positions first .. first+n-1, any of them >= 0, computed in double:
+ *     table[p][2k] = sin(p / 10000^(2k/D)),  table[p][2k+1] = cos(the same) */
+CLATTN_API clattn_status clattn_nn_sinusoidal(int64_t first, int64_t n,
+                                              int64_t D, float *table);
 
 /* ---- Cross-entropy ------------------------------------------------------------------------
  * Of each row, loss = log(sum_v exp(logits_v)) - logits_target; a row whose

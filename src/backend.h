@@ -13,7 +13,7 @@
 
 #include "clattn.h"
 
-#define CLT_BACKEND_ABI 4
+#define CLT_BACKEND_ABI 5
 #define CLT_MAX_BUFFERS 14
 
 /* X(id, file, entry, argument struct, number of pointer parameters)
@@ -37,6 +37,8 @@
     clt_attn_args, 14)                                                         \
   X(ATTN_SCORES_BACKWARD, "attn_backward", "attn_scores_backward",             \
     clt_attn_args, 14)                                                         \
+  X(ATTN_STATS, "attn_stats", "attn_stats", clt_stats_args, 14)                \
+  X(ATTN_STATS_SUM, "attn_stats", "attn_stats_sum", clt_sum_parts_args, 2)     \
   X(SUM_PARTS, "attn_backward", "sum_parts", clt_sum_parts_args, 2)            \
   X(MATMUL, "matmul", "matmul", clt_matmul_args, 4)                            \
   X(COLUMN_SUMS, "matmul", "column_sums", clt_column_sums_args, 2)             \
@@ -48,6 +50,8 @@
   X(NN_ADAMW, "nn", "nn_adamw", clt_nn_args, 6)                                \
   X(NN_LAYER_NORM, "nn", "nn_layer_norm", clt_nn_args, 6)                      \
   X(NN_LAYER_NORM_BACK, "nn", "nn_layer_norm_back", clt_nn_args, 6)            \
+  X(NN_RMS_NORM, "nn", "nn_rms_norm", clt_nn_args, 6)                          \
+  X(NN_RMS_NORM_BACK, "nn", "nn_rms_norm_back", clt_nn_args, 6)                \
   X(NN_CROSS_ENTROPY, "nn", "nn_cross_entropy", clt_nn_args, 6)                \
   X(NN_CROSS_ENTROPY_BACK, "nn", "nn_cross_entropy_back", clt_nn_args, 6)      \
   X(NN_GATHER, "nn", "nn_gather", clt_nn_args, 6)                              \
@@ -71,6 +75,9 @@
     "attn_backward_sinks_tile", clt_attn_args, 14)                             \
   X(ATTN_SCORES_BACKWARD_TILE, "attn_backward_tile",                           \
     "attn_scores_backward_tile", clt_attn_args, 14)                            \
+  X(ATTN_STATS_TILE, "attn_stats_tile", "attn_stats_tile", clt_stats_args, 14) \
+  X(ATTN_STATS_SUM_TILE, "attn_stats_tile", "attn_stats_sum_tile",             \
+    clt_sum_parts_args, 2)                                                     \
   X(SUM_PARTS_TILE, "attn_backward_tile", "sum_parts_tile",                    \
     clt_sum_parts_args, 2)                                                     \
   X(MATMUL_TILE, "matmul_tile", "matmul_tile", clt_matmul_args, 4)             \
@@ -81,6 +88,8 @@
   X(NN_LAYER_NORM_TILE, "nn_tile", "nn_layer_norm_tile", clt_nn_args, 6)       \
   X(NN_LAYER_NORM_BACK_TILE, "nn_tile", "nn_layer_norm_back_tile",             \
     clt_nn_args, 6)                                                            \
+  X(NN_RMS_NORM_TILE, "nn_tile", "nn_rms_norm_tile", clt_nn_args, 6)           \
+  X(NN_RMS_NORM_BACK_TILE, "nn_tile", "nn_rms_norm_back_tile", clt_nn_args, 6) \
   X(NN_CROSS_ENTROPY_TILE, "nn_tile", "nn_cross_entropy_tile", clt_nn_args, 6) \
   X(NN_CROSS_ENTROPY_BACK_TILE, "nn_tile", "nn_cross_entropy_back_tile",       \
     clt_nn_args, 6)                                                            \

@@ -238,7 +238,7 @@ static bool agree(const check *c, const float *got, const float *want,
                             : 0;
   for (size_t i = 0; i < c->out_floats; i++) {
     *where = i;
-    if (!c->row && c->problem->integers) {
+    if (!c->row && i >= (size_t)c->problem->floats) {
       int32_t a, b;
       memcpy(&a, &got[i], 4);
       memcpy(&b, &want[i], 4);
@@ -409,4 +409,19 @@ clattn_status clt_guard_kernel(clt_device *device, clt_kernel kernel) {
                         : kernel == CLT_K_COLUMN_SUMS      ? &clt_guard_sums
                         : kernel == CLT_K_COLUMN_SUMS_TILE ? &clt_guard_sums
                                                            : &clt_guard_matmul);
+}
+
+clattn_status clt_choose_family(clt_device *device, const char *what,
+                                clattn_status (*ready)(clt_device *device,
+                                                       bool tile,
+                                                       const void *call),
+                                const void *call, bool *tile) {
+  *tile = clt_tuned(device, CLT_TUNE_FAMILY) != 0;
+  const clattn_status status = ready(device, *tile, call);
+  if (!*tile || (status != CLATTN_UNSUPPORTED && status != CLATTN_BUILD_FAILED))
+    return status;
+  clt_log(device->context, "%s: the kernels for CPUs serve: %s", what,
+          clattn_error_message());
+  *tile = false;
+  return ready(device, false, call);
 }

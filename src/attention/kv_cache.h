@@ -17,6 +17,9 @@ struct clattn_kv_cache {
 void clt_copy_add(clt_work *work, const clattn_tensor *src,
                   const clattn_tensor *dst);
 
+/* Adds a rotary embedding, checked; its kernel is guarded (rotary.c). */
+void clt_rotary_add(clt_work *work, const clattn_rotary_args *args);
+
 /* Checks k and v (as clattn_kv_cache_append) under the given names, sets next,
  * and adds the steps. Nothing changes for the caller before the commit. */
 clattn_status clt_kv_cache_add_append(clattn_kv_cache *cache, clt_work *work,

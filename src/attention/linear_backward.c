@@ -118,7 +118,7 @@ static void check_sums(clt_work *work, const clt_guard_site *site) {
   }
 }
 
-const clt_guard_problem clt_guard_sums = {check_sums, NULL, 2, false};
+const clt_guard_problem clt_guard_sums = {check_sums, NULL, 2, CLT_GUARD_OUT};
 
 clattn_status clt_linear_backward_add(clt_work *work, const clattn_tensor *x,
                                       const clattn_tensor *w,

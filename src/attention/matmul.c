@@ -271,4 +271,5 @@ static void check_steps(clt_work *work, const clt_guard_site *site) {
   }
 }
 
-const clt_guard_problem clt_guard_matmul = {check_steps, NULL, 2, false};
+const clt_guard_problem clt_guard_matmul = {check_steps, NULL, 2,
+                                            CLT_GUARD_OUT};

@@ -75,7 +75,7 @@ static clattn_status resolve_config(const clattn_mha_config *given,
   c->attention.kv_heads = c->num_kv_heads;
   c->attention.qk_dim = c->attention.v_dim = c->head_dim;
   c->attention.backward = c->backward;
-  if (c->backward) c->attention.outputs |= CLATTN_OUT_LSE;
+  if (c->backward || c->statistics) c->attention.outputs |= CLATTN_OUT_LSE;
   return CLATTN_OK;
 }
 
@@ -107,12 +107,21 @@ static clattn_status check_weights(const clt_device *device,
   return CLATTN_OK;
 }
 
-/* The layer's weights are borrowed views, but their buffers are kept alive. */
-static void for_each_weight(clattn_mha_weights *w,
+/* The layer's weights and tables are borrowed views, but their buffers are kept
+ * alive. */
+static void for_each_weight(clattn_mha *mha,
                             void (*call)(clattn_buffer *buffer)) {
-  clattn_tensor *const all[] = {&w->q_weight, &w->k_weight, &w->v_weight,
-                                &w->o_weight, &w->q_bias,   &w->k_bias,
-                                &w->v_bias,   &w->o_bias};
+  clattn_mha_weights *w = &mha->weights;
+  clattn_tensor *const all[] = {&w->q_weight,
+                                &w->k_weight,
+                                &w->v_weight,
+                                &w->o_weight,
+                                &w->q_bias,
+                                &w->k_bias,
+                                &w->v_bias,
+                                &w->o_bias,
+                                &mha->config.rotary_cos,
+                                &mha->config.rotary_sin};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (all[i]->buffer) call(all[i]->buffer);
 }
@@ -132,6 +141,7 @@ clattn_status clattn_mha_create(clattn_context *context, int device,
   CLT_TRY(resolve_config(config, &resolved));
   CLT_TRY(clt_desc_check(&resolved.attention));
   CLT_TRY(check_weights(found, &resolved, weights));
+  CLT_TRY(clt_mha_check_rotary(found, &resolved));
   clattn_plan *plan = NULL;
   CLT_TRY(
       clattn_plan_create(context, found->index, &resolved.attention, &plan));
@@ -145,14 +155,14 @@ clattn_status clattn_mha_create(clattn_context *context, int device,
   mha->config = resolved;
   mha->weights = *weights;
   mha->plan = plan;
-  for_each_weight(&mha->weights, clt_buffer_retain);
+  for_each_weight(mha, clt_buffer_retain);
   *out = mha;
   return CLATTN_OK;
 }
 
 void clattn_mha_destroy(clattn_mha *mha) {
   if (!mha) return;
-  for_each_weight(&mha->weights, clattn_buffer_destroy);
+  for_each_weight(mha, clattn_buffer_destroy);
   clattn_plan_destroy(mha->plan);
   clattn_buffer_destroy(mha->workspace);
   clattn_buffer_destroy(mha->grads);
@@ -224,6 +234,8 @@ static clattn_status check_overlap(const clattn_mha *mha,
               {&args->q_starts, "args->q_starts"},
               {&args->alibi_slopes, "args->alibi_slopes"},
               {&args->sinks, "args->sinks"},
+              {&args->q_positions, "args->q_positions"},
+              {&args->k_positions, "args->k_positions"},
               {&k, "args->cache's keys"},
               {&v, "args->cache's values"},
               {&lengths, "args->cache's lengths"},
@@ -234,7 +246,9 @@ static clattn_status check_overlap(const clattn_mha *mha,
               {&w->q_bias, "the layer's q_bias"},
               {&w->k_bias, "the layer's k_bias"},
               {&w->v_bias, "the layer's v_bias"},
-              {&w->o_bias, "the layer's o_bias"}};
+              {&w->o_bias, "the layer's o_bias"},
+              {&mha->config.rotary_cos, "the layer's rotary_cos"},
+              {&mha->config.rotary_sin, "the layer's rotary_sin"}};
   for (int o = 0; o < 2; o++)
     for (size_t i = 0; i < sizeof read / sizeof *read; i++)
       CLT_TRY(clt_tensor_disjoint(outputs[o].t, outputs[o].name, read[i].t,
@@ -271,9 +285,9 @@ static clattn_status check_cache(const clattn_mha *mha,
 
 /* Masks under the layer's names; everything else goes by clattn_args' names,
  * which are the same. */
-static clattn_status check_masks(const clattn_mha *mha,
-                                 const clattn_mha_args *args, int64_t B,
-                                 int64_t L, int64_t T) {
+clattn_status clt_mha_check_masks(const clattn_mha *mha,
+                                  const clattn_mha_args *args, int64_t B,
+                                  int64_t L, int64_t T) {
   const clt_want mask = {.name = "args->attn_mask",
                          .dtypes = 1u << CLATTN_BOOL,
                          .extent = {B, mha->config.num_heads, L, T},
@@ -352,7 +366,7 @@ void clt_mha_attention_args(const clattn_mha *mha, const clattn_mha_args *args,
   a->k = m->k;
   a->v = m->v;
   a->out = m->joined;
-  if (mha->config.backward) a->lse = m->lse;
+  if (mha->config.attention.outputs & CLATTN_OUT_LSE) a->lse = m->lse;
   a->kv_lengths = args->kv_lengths;
   a->weights = args->weights;
   a->mask = args->attn_mask;
@@ -370,7 +384,7 @@ void clt_mha_attention_args(const clattn_mha *mha, const clattn_mha_args *args,
 static clattn_status add_attention(clattn_mha *mha, clt_work *work,
                                    const clattn_mha_args *args,
                                    const clt_mha_middle *m,
-                                   const clt_mha_inputs *in) {
+                                   const clt_mha_inputs *in, int64_t *T) {
   clattn_args a;
   clt_mha_attention_args(mha, args, m, &a);
   if (args->cache) {
@@ -378,7 +392,8 @@ static clattn_status add_attention(clattn_mha *mha, clt_work *work,
     clt_kv_cache_views(args->cache, args->cache->next, &a.k, &a.v,
                        &a.kv_lengths);
   }
-  CLT_TRY(check_masks(mha, args, in->B, in->L, a.k.extent[2]));
+  *T = a.k.extent[2];
+  CLT_TRY(clt_mha_check_masks(mha, args, in->B, in->L, *T));
   clt_problem problem;
   CLT_TRY(clt_problem_init(&problem, &mha->plan->desc, mha->device, &a));
   clt_plan_row(mha->plan, &problem.args)->build(&problem, work);
@@ -387,7 +402,7 @@ static clattn_status add_attention(clattn_mha *mha, clt_work *work,
 
 static clattn_status add_forward(clattn_mha *mha, clt_work *work,
                                  const clattn_mha_args *args,
-                                 const clt_mha_inputs *in) {
+                                 const clt_mha_inputs *in, int64_t *T) {
   const clattn_mha_weights *w = &mha->weights;
   clt_mha_middle m;
   CLT_TRY(clt_mha_lay_out(mha, in, mha->config.attention.dtype, &mha->workspace,
@@ -395,7 +410,8 @@ static clattn_status add_forward(clattn_mha *mha, clt_work *work,
   CLT_TRY(add_linear(work, &in->query, &w->q_weight, &w->q_bias, &m.q));
   CLT_TRY(add_linear(work, &in->key, &w->k_weight, &w->k_bias, &m.k));
   CLT_TRY(add_linear(work, &in->value, &w->v_weight, &w->v_bias, &m.v));
-  CLT_TRY(add_attention(mha, work, args, &m, in));
+  CLT_TRY(clt_mha_add_rotary(mha, work, args, &m.q, &m.k, false));
+  CLT_TRY(add_attention(mha, work, args, &m, in, T));
   const clattn_tensor rows = clt_mha_joined(&m.joined);
   return clt_linear_add(work, &rows, &w->o_weight, &w->o_bias, &args->output);
 }
@@ -450,13 +466,13 @@ clattn_status clattn_mha_forward(clattn_mha *mha, clattn_queue *queue,
 
   clt_work work;
   clt_work_init(&work, mha->device);
-  clattn_status status = add_forward(mha, &work, args, &in);
+  int64_t T = 0;
+  clattn_status status = add_forward(mha, &work, args, &in, &T);
   if (status == CLATTN_OK)
     status = clt_mha_submit(mha, queue, &work, wait, n_wait, event);
   clt_work_free(&work);
   if (status != CLATTN_OK) return status;
-  mha->saved = args->cache ? (clt_mha_saved){0, 0, 0}
-                           : (clt_mha_saved){in.B, in.L, in.S};
+  mha->saved = (clt_mha_saved){in.B, in.L, in.S, T, args->cache};
   if (args->cache) clt_kv_cache_commit(args->cache);
   return CLATTN_OK;
 }

@@ -4,9 +4,11 @@
 
 #include "kv_cache.h"
 
-/* Sizes of the last forward; B 0: there is none that backward can follow. */
+/* Sizes of the last forward; B 0: there is none. T: the keys that attention ran
+ * over; cache: where they lie, NULL: in the workspace. */
 typedef struct clt_mha_saved {
-  int64_t B, L, S;
+  int64_t B, L, S, T;
+  const clattn_kv_cache *cache;
 } clt_mha_saved;
 
 struct clattn_mha {
@@ -46,9 +48,24 @@ clattn_status clt_mha_lay_out(clattn_mha *mha, const clt_mha_inputs *in,
                               clt_mha_middle *m);
 /* The same memory with heads joined: [B, 1, rows, heads*head_dim]. */
 clattn_tensor clt_mha_joined(const clattn_tensor *heads);
+/* Turns queries and keys in place by the layer's tables, or back: adds nothing if
+ * there are none. */
+clattn_status clt_mha_add_rotary(const clattn_mha *mha, clt_work *work,
+                                 const clattn_mha_args *args,
+                                 const clattn_tensor *q, const clattn_tensor *k,
+                                 bool inverse);
+/* Of a config with defaults resolved; checks the kernel, too. */
+clattn_status clt_mha_check_rotary(clt_device *device,
+                                   const clattn_mha_config *config);
 /* What the layer passes on to attention, without a cache. */
 void clt_mha_attention_args(const clattn_mha *mha, const clattn_mha_args *args,
                             const clt_mha_middle *m, clattn_args *a);
+/* The sizes are those of the last forward. */
+clattn_status clt_mha_check_saved(const clattn_mha *mha,
+                                  const clt_mha_inputs *in);
+clattn_status clt_mha_check_masks(const clattn_mha *mha,
+                                  const clattn_mha_args *args, int64_t B,
+                                  int64_t L, int64_t T);
 /* Submits after the layer's last call, and remembers this one. */
 clattn_status clt_mha_submit(clattn_mha *mha, clattn_queue *queue,
                              clt_work *work, clattn_event *const *wait,

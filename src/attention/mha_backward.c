@@ -64,7 +64,11 @@ static clattn_status check_grads(const clattn_mha *mha,
       {&args->key_padding_mask, NULL, "args->key_padding_mask", NULL},
       {&args->kv_lengths, NULL, "args->kv_lengths", NULL},
       {&args->q_starts, NULL, "args->q_starts", NULL},
-      {&args->alibi_slopes, NULL, "args->alibi_slopes", NULL}};
+      {&args->alibi_slopes, NULL, "args->alibi_slopes", NULL},
+      {&args->q_positions, NULL, "args->q_positions", NULL},
+      {&args->k_positions, NULL, "args->k_positions", NULL},
+      {&mha->config.rotary_cos, NULL, "the layer's rotary_cos", NULL},
+      {&mha->config.rotary_sin, NULL, "the layer's rotary_sin", NULL}};
   for (int i = 0; i < PAIRS; i++) {
     const pair *p = &pairs[i];
     for (int j = 0; j < PAIRS; j++) {
@@ -124,6 +128,7 @@ static clattn_status add_backward(clattn_mha *mha, clt_work *work,
   grads.d_sinks = g->d_sinks;
   grads.accumulate = g->accumulate & CLATTN_ADD_TO_WEIGHTS;
   CLT_TRY(clt_backward_add(mha->plan, work, &a, &grads));
+  CLT_TRY(clt_mha_add_rotary(mha, work, args, &dm.q, &dm.k, true));
 
   /* Where key or value stood for another input, their gradients join its. */
   const bool own_key = args->key.buffer, own_value = args->value.buffer;
@@ -160,14 +165,9 @@ clattn_status clattn_mha_backward(clattn_mha *mha, clattn_queue *queue,
   CLT_REQUIRE(!args->cache,
               "args->cache: given, want none: backward cannot "
               "follow a forward with a cache");
-  CLT_REQUIRE(mha->saved.B != 0,
+  CLT_REQUIRE(mha->saved.B != 0 && !mha->saved.cache,
               "mha: backward follows a forward without cache, there was none");
-  CLT_REQUIRE(
-      in.B == mha->saved.B && in.L == mha->saved.L && in.S == mha->saved.S,
-      "args->query: got batch %" PRId64 ", %" PRId64 " rows and %" PRId64
-      " keys, want those of the last forward: %" PRId64 ", %" PRId64
-      ", %" PRId64,
-      in.B, in.L, in.S, mha->saved.B, mha->saved.L, mha->saved.S);
+  CLT_TRY(clt_mha_check_saved(mha, &in));
   CLT_TRY(check_grads(mha, args, &in, grads));
   clt_work work;
   clt_work_init(&work, mha->device);

@@ -321,9 +321,9 @@ clattn_status clattn_plan_backward_scratch_bytes(const clattn_plan *plan,
   return scratch_bytes(plan, true, batch, q_len, kv_len, bytes);
 }
 
-static clattn_status check_call(const clattn_plan *plan,
-                                const clattn_queue *queue,
-                                clattn_event *const *wait, size_t n_wait) {
+clattn_status clt_plan_check_call(const clattn_plan *plan,
+                                  const clattn_queue *queue,
+                                  clattn_event *const *wait, size_t n_wait) {
   CLT_REQUIRE(plan, "plan: got NULL, want a plan");
   CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
   CLT_REQUIRE(queue->device == plan->device,
@@ -338,7 +338,7 @@ clattn_status clattn_execute(const clattn_plan *plan, clattn_queue *queue,
                              clattn_event *const *wait, size_t n_wait,
                              clattn_event **event) {
   if (event) *event = NULL;
-  CLT_TRY(check_call(plan, queue, wait, n_wait));
+  CLT_TRY(clt_plan_check_call(plan, queue, wait, n_wait));
   clt_problem problem;
   CLT_TRY(clt_problem_init(&problem, &plan->desc, plan->device, args));
   clt_work work;
@@ -367,7 +367,7 @@ clattn_status clattn_backward(const clattn_plan *plan, clattn_queue *queue,
                               clattn_event *const *wait, size_t n_wait,
                               clattn_event **event) {
   if (event) *event = NULL;
-  CLT_TRY(check_call(plan, queue, wait, n_wait));
+  CLT_TRY(clt_plan_check_call(plan, queue, wait, n_wait));
   CLT_REQUIRE(plan->backward,
               "plan: its descriptor has backward false, want true");
   clt_work work;

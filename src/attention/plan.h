@@ -72,6 +72,25 @@ clattn_status clt_backward_add(const clattn_plan *plan, clt_work *work,
                                const clattn_args *args,
                                const clattn_grads *grads);
 
+/* Whether kernels for GPUs serve a call on this device, where both families have
+ * what it needs: `ready` prepares and checks those of one. */
+clattn_status clt_choose_family(clt_device *device, const char *what,
+                                clattn_status (*ready)(clt_device *device,
+                                                       bool tile,
+                                                       const void *call),
+                                const void *call, bool *tile);
+
+/* ---- statistics (statistics.c) --------------------------------------------------- */
+
+/* Adds the steps of clattn_statistics; args and stats are checked. */
+clattn_status clt_statistics_add(const clattn_plan *plan, clt_work *work,
+                                 const clattn_args *args,
+                                 const clattn_stats *stats);
+/* Checks the shared arguments of calls with a plan. */
+clattn_status clt_plan_check_call(const clattn_plan *plan,
+                                  const clattn_queue *queue,
+                                  clattn_event *const *wait, size_t n_wait);
+
 /* ---- dense products (matmul.c) ------------------------------------------------- */
 
 /* The library's own matmul kernel for this device. */
@@ -133,7 +152,7 @@ typedef struct clt_guard_problem {
   void (*steps)(clt_work *work, const clt_guard_site *site);
   void (*inputs)(float *in); /* puts other numbers in; may be NULL */
   int checks;                /* 1: F32 alone; 2: F16, too */
-  bool integers;             /* out is compared as such */
+  int floats; /* so many of out are floats, the others are integers */
 } clt_guard_problem;
 /* clt_guard_row's for such a kernel. Prepares it as well. */
 clattn_status clt_guard_with(clt_device *device, clt_kernel kernel,

@@ -153,7 +153,7 @@ static clt_view dense_last(clt_view view, int64_t extent) {
 
 static clattn_status check_tensors(const clattn_desc *desc,
                                    const clt_device *device,
-                                   const clattn_args *args) {
+                                   const clattn_args *args, bool scores) {
   const unsigned type = 1u << desc->dtype;
   const int64_t B = args->q.extent[0], Hq = desc->q_heads, Hk = desc->kv_heads;
   const int64_t Sq = args->q.extent[2], T = args->k.extent[2];
@@ -176,10 +176,14 @@ static clattn_status check_tensors(const clattn_desc *desc,
   CLT_REQUIRE(T < CLT_MAX_LENGTH, "args->k: extent[2] is %lld, want < 2^30",
               (long long)T);
   const clt_want others[] = {
-      {.name = "args->v", .dtypes = type, .extent = {B, Hk, T, desc->v_dim}},
+      {.name = "args->v",
+       .dtypes = type,
+       .extent = {B, Hk, T, desc->v_dim},
+       .optional = scores},
       {.name = "args->out",
        .dtypes = type,
        .extent = {B, Hq, Sq, desc->v_dim},
+       .optional = scores,
        .output = true},
       {.name = "args->lse",
        .dtypes = 1u << CLATTN_F32,
@@ -258,11 +262,11 @@ static clattn_status check_overlap(const clattn_args *args) {
   return CLATTN_OK;
 }
 
-clattn_status clt_problem_init(clt_problem *problem, const clattn_desc *desc,
-                               const clt_device *device,
-                               const clattn_args *args) {
-  CLT_REQUIRE_STRUCT(args, clattn_args);
-  CLT_TRY(check_tensors(desc, device, args));
+/* scores: without v and out. */
+static clattn_status init(clt_problem *problem, const clattn_desc *desc,
+                          const clt_device *device, const clattn_args *args,
+                          bool scores) {
+  CLT_TRY(check_tensors(desc, device, args, scores));
   CLT_TRY(check_overlap(args));
   CLT_REQUIRE(
       args->q_start == CLATTN_AT_END ||
@@ -308,4 +312,24 @@ clattn_status clt_problem_init(clt_problem *problem, const clattn_desc *desc,
   TENSORS(X)
 #undef X
   return CLATTN_OK;
+}
+
+clattn_status clt_problem_init(clt_problem *problem, const clattn_desc *desc,
+                               const clt_device *device,
+                               const clattn_args *args) {
+  CLT_REQUIRE_STRUCT(args, clattn_args);
+  return init(problem, desc, device, args, false);
+}
+
+clattn_status clt_problem_init_scores(clt_problem *problem,
+                                      const clattn_desc *desc,
+                                      const clt_device *device,
+                                      const clattn_args *args) {
+  CLT_REQUIRE_STRUCT(args, clattn_args);
+  clattn_desc d = *desc;
+  d.outputs = CLATTN_OUT_LSE;
+  clattn_args a = *args;
+  a.v = a.out = a.weights = (clattn_tensor){0};
+  a.dropout = 0;
+  return init(problem, &d, device, &a, true);
 }

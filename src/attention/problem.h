@@ -65,6 +65,13 @@ clattn_status clt_problem_init_backward(clt_problem *problem,
 void clt_dropout_init(clt_attn_args *args, float dropout, uint64_t seed,
                       uint64_t offset);
 
+/* The same for what needs scores and the saved lse alone: args->v, out, weights
+ * and dropout are ignored, args->lse is an input. */
+clattn_status clt_problem_init_scores(clt_problem *problem,
+                                      const clattn_desc *desc,
+                                      const clt_device *device,
+                                      const clattn_args *args);
+
 /* A 4-d view with broadcast dimensions as stride 0. */
 clt_view clt_view_of(const clattn_tensor *t);
 /* Rows and columns exchanged. */

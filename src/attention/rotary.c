@@ -19,10 +19,8 @@ static bool same_view(const clattn_tensor *a, const clattn_tensor *b) {
   return true;
 }
 
-/* Validates and resolves; *rotary_dim is R. */
 static clattn_status rotary_check(const clt_device *device,
-                                  const clattn_rotary_args *a,
-                                  int64_t *rotary_dim) {
+                                  const clattn_rotary_args *a) {
   const clt_want x = {.name = "args->x",
                       .dtypes = CLT_FLOATS,
                       .extent = {CLT_ANY_EXTENT, CLT_ANY_EXTENT, CLT_ANY_EXTENT,
@@ -82,8 +80,40 @@ static clattn_status rotary_check(const clt_device *device,
   CLT_TRY(clt_tensor_disjoint(&a->out, "args->out", &a->sin, "args->sin"));
   CLT_TRY(clt_tensor_disjoint(&a->out, "args->out", &a->position_ids,
                               "args->position_ids"));
-  *rotary_dim = R;
   return CLATTN_OK;
+}
+
+void clt_rotary_add(clt_work *work, const clattn_rotary_args *args) {
+  const int64_t *e = args->x.extent;
+  const clt_rotary_args a = {
+      .x = clt_view_of(&args->x),
+      .out = clt_view_of(&args->out),
+      .cos = clt_view_of(&args->cos),
+      .sin = clt_view_of(&args->sin),
+      .ids = clt_view_of(&args->position_ids),
+      .batch = (clt_i32)e[0],
+      .heads = (clt_i32)e[1],
+      .rows = (clt_i32)e[2],
+      .dim = (clt_i32)e[3],
+      .rotary_dim = (clt_i32)(args->rotary_dim == 0 ? e[3] : args->rotary_dim),
+      .n_rows = (clt_i32)args->cos.extent[2],
+      .x_dtype = (clt_i32)args->x.dtype,
+      .out_dtype = (clt_i32)args->out.dtype,
+      .table_dtype = (clt_i32)args->cos.dtype,
+      .ids_dtype =
+          args->position_ids.buffer ? (clt_i32)args->position_ids.dtype : 0,
+      .position_start = (clt_i32)args->position_start,
+      .interleaved = args->interleaved,
+      .inverse = args->inverse};
+  clt_step *step = clt_work_add(work, CLT_K_ROTARY, &a, (size_t)a.rows, 1,
+                                (size_t)a.batch, 16);
+  if (!step) return;
+  step->n_buffers = 5;
+  step->buffers[0] = clt_ref_of(&args->x);
+  step->buffers[1] = clt_ref_of(&args->out);
+  step->buffers[2] = clt_ref_of(&args->cos);
+  step->buffers[3] = clt_ref_of(&args->sin);
+  step->buffers[4] = clt_ref_of(&args->position_ids);
 }
 
 clattn_status clattn_rotary(clattn_queue *queue, const clattn_rotary_args *args,
@@ -92,40 +122,11 @@ clattn_status clattn_rotary(clattn_queue *queue, const clattn_rotary_args *args,
   if (event) *event = NULL;
   CLT_TRY(clt_check_enqueue(queue, wait, n_wait));
   CLT_REQUIRE_STRUCT(args, clattn_rotary_args);
-  int64_t R = 0;
-  CLT_TRY(rotary_check(queue->device, args, &R));
+  CLT_TRY(rotary_check(queue->device, args));
   CLT_TRY(clt_guard_kernel(queue->device, CLT_K_ROTARY));
-  const clt_rotary_args a = {
-      .x = clt_view_of(&args->x),
-      .out = clt_view_of(&args->out),
-      .cos = clt_view_of(&args->cos),
-      .sin = clt_view_of(&args->sin),
-      .ids = clt_view_of(&args->position_ids),
-      .batch = (clt_i32)args->x.extent[0],
-      .heads = (clt_i32)args->x.extent[1],
-      .rows = (clt_i32)args->x.extent[2],
-      .dim = (clt_i32)args->x.extent[3],
-      .rotary_dim = (clt_i32)R,
-      .n_rows = (clt_i32)args->cos.extent[2],
-      .x_dtype = (clt_i32)args->x.dtype,
-      .out_dtype = (clt_i32)args->out.dtype,
-      .table_dtype = (clt_i32)args->cos.dtype,
-      .ids_dtype =
-          args->position_ids.buffer ? (clt_i32)args->position_ids.dtype : 0,
-      .position_start = (clt_i32)args->position_start,
-      .interleaved = args->interleaved};
   clt_work work;
   clt_work_init(&work, queue->device);
-  clt_step *step = clt_work_add(&work, CLT_K_ROTARY, &a, (size_t)a.rows, 1,
-                                (size_t)a.batch, 16);
-  if (step) {
-    step->n_buffers = 5;
-    step->buffers[0] = clt_ref_of(&args->x);
-    step->buffers[1] = clt_ref_of(&args->out);
-    step->buffers[2] = clt_ref_of(&args->cos);
-    step->buffers[3] = clt_ref_of(&args->sin);
-    step->buffers[4] = clt_ref_of(&args->position_ids);
-  }
+  clt_rotary_add(&work, args);
   const clattn_status status =
       work.status != CLATTN_OK
           ? work.status
@@ -212,29 +213,35 @@ clattn_status clattn_copy(clattn_queue *queue, const clattn_tensor *src,
 
 /* ---- first-use checks ------------------------------------------------------------ */
 
+/* Forward, and behind it the inverse, of pairs that fill no vector. */
 static void rotary_steps(clt_work *work, const clt_guard_site *site) {
+  enum { DIM = 52, ROWS = 5, HEADS = 3, ALL = 2 * HEADS * ROWS * DIM };
   const clt_i32 type = site->half ? CLT_F16 : CLT_F32;
-  const clt_rotary_args a = {.x = {0, {480, 160, 16, 1}},
-                             .out = {0, {480, 160, 16, 1}},
-                             .cos = {2048, {0, 0, 6, 1}},
-                             .sin = {2560, {0, 0, 6, 1}},
-                             .batch = 2,
-                             .heads = 3,
-                             .rows = 10,
-                             .dim = 16,
-                             .rotary_dim = 12,
-                             .n_rows = 20,
-                             .x_dtype = type,
-                             .out_dtype = CLT_F32,
-                             .table_dtype = type,
-                             .position_start = 3,
-                             .interleaved = site->half};
-  clt_step *step = clt_work_add(work, site->kernel, &a, 10, 1, 2, 16);
-  if (!step) return;
-  step->n_buffers = 5;
-  step->buffers[0].mem = step->buffers[2].mem = step->buffers[3].mem =
-      site->in->mem;
-  step->buffers[1].mem = site->out->mem;
+  for (int inverse = 0; inverse < 2; inverse++) {
+    const clt_rotary_args a = {
+        .x = {0, {HEADS * ROWS * DIM, ROWS * DIM, DIM, 1}},
+        .out = {inverse * ALL, {HEADS * ROWS * DIM, ROWS * DIM, DIM, 1}},
+        .cos = {2048, {0, 0, 25, 1}},
+        .sin = {2560, {0, 0, 25, 1}},
+        .batch = 2,
+        .heads = HEADS,
+        .rows = ROWS,
+        .dim = DIM,
+        .rotary_dim = 50,
+        .n_rows = 20,
+        .x_dtype = type,
+        .out_dtype = CLT_F32,
+        .table_dtype = type,
+        .position_start = 3,
+        .interleaved = site->half && inverse,
+        .inverse = inverse};
+    clt_step *step = clt_work_add(work, site->kernel, &a, ROWS, 1, 2, 16);
+    if (!step) return;
+    step->n_buffers = 5;
+    step->buffers[0].mem = step->buffers[2].mem = step->buffers[3].mem =
+        site->in->mem;
+    step->buffers[1].mem = site->out->mem;
+  }
 }
 
 static void copy_steps(clt_work *work, const clt_guard_site *site) {
@@ -262,6 +269,7 @@ static void set_steps(clt_work *work, const clt_guard_site *site) {
   step->buffers[0].mem = site->out->mem;
 }
 
-const clt_guard_problem clt_guard_rotary = {rotary_steps, NULL, 2, false};
-const clt_guard_problem clt_guard_copy = {copy_steps, NULL, 2, false};
-const clt_guard_problem clt_guard_set = {set_steps, NULL, 1, true};
+const clt_guard_problem clt_guard_rotary = {rotary_steps, NULL, 2,
+                                            CLT_GUARD_OUT};
+const clt_guard_problem clt_guard_copy = {copy_steps, NULL, 2, CLT_GUARD_OUT};
+const clt_guard_problem clt_guard_set = {set_steps, NULL, 1, 0};

@@ -7,6 +7,7 @@
 #include "../../cl/attn_fused.h"
 #include "../../cl/attn_softmax.h"
 #include "../../cl/attn_split.h"
+#include "../../cl/attn_stats.h"
 #include "../../cl/copy.h"
 #include "../../cl/matmul.h"
 #include "../../cl/nn_kernels.h"
@@ -85,6 +86,12 @@ static void run_attn_scores_backward(PARAMS) {
                              buf[11], buf[13], i, (int)gy, (int)gz, 0, LANES);
 }
 
+static void run_attn_stats(PARAMS) {
+  attn_stats_group(args, buf[0], buf[1], buf[2], buf[3], buf[4], buf[5], buf[6],
+                   buf[7], buf[8], buf[9], buf[10], buf[11], buf[12], buf[13],
+                   local, (int)gx, (int)gy, (int)gz);
+}
+
 static void run_sum_parts(PARAMS) {
   const clt_sum_parts_args *A = args;
   const int first = (int)gx * COPY_ROWS;
@@ -146,6 +153,8 @@ const clt_cpu_kernels CLT_CAT(clt_cpu_kernels_, CLT_ISA) = {
             [CLT_K_ATTN_BACKWARD_BIAS] = run_attn_backward_bias,
             [CLT_K_ATTN_BACKWARD_SINKS] = run_attn_backward_sinks,
             [CLT_K_ATTN_SCORES_BACKWARD] = run_attn_scores_backward,
+            [CLT_K_ATTN_STATS] = run_attn_stats,
+            [CLT_K_ATTN_STATS_SUM] = run_sum_parts,
             [CLT_K_SUM_PARTS] = run_sum_parts,
             [CLT_K_MATMUL] = run_matmul,
             [CLT_K_COLUMN_SUMS] = run_column_sums,
@@ -156,6 +165,8 @@ const clt_cpu_kernels CLT_CAT(clt_cpu_kernels_, CLT_ISA) = {
             [CLT_K_NN_ADAMW] = run_nn_adamw,
             [CLT_K_NN_LAYER_NORM] = run_nn_layer_norm,
             [CLT_K_NN_LAYER_NORM_BACK] = run_nn_layer_norm_back,
+            [CLT_K_NN_RMS_NORM] = run_nn_rms_norm,
+            [CLT_K_NN_RMS_NORM_BACK] = run_nn_rms_norm_back,
             [CLT_K_NN_CROSS_ENTROPY] = run_nn_cross_entropy,
             [CLT_K_NN_CROSS_ENTROPY_BACK] = run_nn_cross_entropy_back,
             [CLT_K_NN_GATHER] = run_nn_gather,

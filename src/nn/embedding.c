@@ -4,7 +4,8 @@
 void clt_nn_gather_add(clt_work *work, bool tile, const void *call) {
   const clt_nn_embedding_call *c = call;
   clt_nn_step step = {.args = {.id_dtype = (clt_i32)c->ids->dtype,
-                               .n_ids = (clt_i32)c->table->extent[2]}};
+                               .n_ids = (clt_i32)c->table->extent[2],
+                               .table_dtype = (clt_i32)c->table->dtype}};
   clt_nn_bind(&step, 0, c->table);
   clt_nn_bind(&step, 1, c->ids);
   clt_nn_bind(&step, 2, c->rows);
@@ -41,7 +42,7 @@ clattn_status clattn_nn_embedding(clattn_queue *queue,
   const clt_nn_arg args[] = {
       {table,
        {.name = "table",
-        .dtypes = CLT_NN_F32,
+        .dtypes = CLT_FLOATS,
         .extent = {1, 1, CLT_ANY_EXTENT, CLT_ANY_EXTENT}},
        0},
       {ids,

@@ -35,19 +35,21 @@ static clattn_tensor ids_of(clattn_buffer *in, int64_t b, int64_t m) {
   return t;
 }
 
-/* Both kinds and both directions of GELU, a repeated addend, a constant. */
+/* Every operation, addition with what repeats. */
 static void map_steps(clt_work *work, bool tile, clattn_buffer *in,
                       clattn_buffer *out) {
   const clattn_tensor a = view(in, 1, 2, 7, DIM), b = view(in, 999, 2, 7, DIM);
+  const clattn_tensor c = view(in, 3000, 2, 7, DIM);
   const clattn_tensor row = view(in, 2000, 1, 1, DIM);
-  for (int op = CLT_NN_FILL; op <= CLT_NN_GELU_TANH_BACK; op++) {
-    const clattn_tensor to = view(out, 600 * op, 2, 7, DIM);
+  for (int op = CLT_NN_FILL; op <= CLT_NN_SWIGLU_BACK; op++) {
+    const clattn_tensor to = view(out, 520 * op, 2, 7, DIM);
     const clt_nn_map_call call = {.op = op,
                                   .value = 0.75f,
                                   .a = op == CLT_NN_FILL ? NULL : &a,
-                                  .b = op == CLT_NN_ADD         ? &row
-                                       : op >= CLT_NN_GELU_BACK ? &b
-                                                                : NULL,
+                                  .b = op == CLT_NN_ADD  ? &row
+                                       : op > CLT_NN_ADD ? &b
+                                                         : NULL,
+                                  .c = op == CLT_NN_SWIGLU_BACK ? &c : NULL,
                                   .out = &to};
     clt_nn_map_add(work, tile, &call);
   }
@@ -90,6 +92,23 @@ static void layer_norm_steps(clt_work *work, bool tile, clattn_buffer *in,
     clt_nn_layer_norm_add(work, tile, &call);
 }
 
+static void rms_norm_steps(clt_work *work, bool tile, clattn_buffer *in,
+                           clattn_buffer *out, bool backward) {
+  clattn_nn_rms_norm_args args;
+  clattn_nn_rms_norm_args_init(&args);
+  args.x = view(in, 0, 2, 9, DIM);
+  args.weight = view(in, 3000, 1, 1, DIM);
+  args.out = view(out, 0, 2, 9, DIM);
+  args.rms = view(backward ? in : out, 1000, 2, 9, 1);
+  const clattn_tensor d_out = view(in, 5000, 2, 9, DIM), none = {0};
+  const clt_nn_rms_norm_call call = {
+      .args = &args, .d_out = &d_out, .d_x = &args.out, .d_weight = &none};
+  if (backward)
+    clt_nn_rms_norm_back_add(work, tile, &call);
+  else
+    clt_nn_rms_norm_add(work, tile, &call);
+}
+
 static void cross_entropy_steps(clt_work *work, bool tile, clattn_buffer *in,
                                 clattn_buffer *out, bool backward) {
   clattn_nn_cross_entropy_args args;
@@ -129,8 +148,9 @@ static void column_steps(clt_work *work, bool tile, clattn_buffer *in,
   const clattn_tensor rstd = view(in, 21000, 2, ROWS, 1);
   const clattn_tensor all = view(out, 0, 1, 1, DIM);
   const clattn_tensor each = view(out, 100, 1, ROWS, DIM);
-  const clt_nn_normed norm = {&f, &mean, &rstd};
+  const clt_nn_normed norm = {&f, &mean, &rstd}, rms = {&f, NULL, &rstd};
   clt_nn_column_sums(work, tile, &x, &all, &norm, false);
+  clt_nn_column_sums(work, tile, &x, &all, &rms, true);
   clt_nn_column_sums(work, tile, &x, &all, NULL, true);
   clt_nn_column_sums(work, tile, &x, &each, NULL, false);
 }
@@ -185,6 +205,12 @@ static void steps(clt_work *work, const clt_guard_site *site) {
     case CLT_K_NN_LAYER_NORM_BACK:
       layer_norm_steps(work, tile, in, out, true);
       break;
+    case CLT_K_NN_RMS_NORM:
+      rms_norm_steps(work, tile, in, out, false);
+      break;
+    case CLT_K_NN_RMS_NORM_BACK:
+      rms_norm_steps(work, tile, in, out, true);
+      break;
     case CLT_K_NN_CROSS_ENTROPY:
       cross_entropy_steps(work, tile, in, out, false);
       break;
@@ -211,4 +237,4 @@ static void steps(clt_work *work, const clt_guard_site *site) {
   }
 }
 
-const clt_guard_problem clt_nn_guard = {steps, inputs, 1, false};
+const clt_guard_problem clt_nn_guard = {steps, inputs, 1, CLT_GUARD_OUT};

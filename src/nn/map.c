@@ -1,4 +1,4 @@
-/* map.c - element by element: fill, GELU, addition. */
+/* map.c - element by element: fill, GELU, tanh, addition, SwiGLU. */
 #include "nn.h"
 
 void clt_nn_map_add(clt_work *work, bool tile, const void *call) {
@@ -7,6 +7,7 @@ void clt_nn_map_add(clt_work *work, bool tile, const void *call) {
   clt_nn_bind(&step, 0, c->a);
   clt_nn_bind(&step, 1, c->b);
   clt_nn_bind(&step, 2, c->out);
+  clt_nn_bind(&step, 3, c->c);
   clt_nn_elements(&step, tile, c->out->extent);
   clt_nn_add_step(work, tile, CLT_K_NN_MAP, &step);
 }

@@ -29,6 +29,14 @@ clattn_status clt_nn_check(const clt_device *device, const clt_nn_arg *args,
   { (t)->extent[0], (t)->extent[1], (t)->extent[2], (t)->extent[3] }
 #define CLT_NN_ROWS(t)                                                         \
   { (t)->extent[0], 1, (t)->extent[2], 1 }
+/* Arguments by their own name; `same` of an output as above. */
+#define CLT_NN_INPUT(t, shape)                                                 \
+  { t, {.name = #t, .dtypes = CLT_NN_F32, .extent = shape}, 0 }
+#define CLT_NN_OUTPUT(t, shape, may_be)                                        \
+  {                                                                            \
+    t, {.name = #t, .dtypes = CLT_NN_F32, .extent = shape, .output = true},    \
+        may_be                                                                 \
+  }
 #define CLT_REQUIRE_TENSOR(t)                                                  \
   CLT_REQUIRE((t) != NULL, #t ": got NULL, want a tensor")
 
@@ -64,7 +72,8 @@ void clt_nn_add_step(clt_work *work, bool tile, clt_kernel kernel,
 /* ---- sums (sums.c) ------------------------------------------------------------- */
 
 /* y [B|1,1,M|1,D] (+)= the sum of x [B,1,M,D] over what y repeats. norm, of
- * layer norm's x, mean and rstd: x times the normalised rows. */
+ * layer norm's x, mean and rstd (of RMS norm: NULL and rms): x times the
+ * normalised rows. */
 typedef struct clt_nn_normed {
   const clattn_tensor *x, *mean, *rstd;
 } clt_nn_normed;
@@ -82,7 +91,7 @@ void clt_nn_fold(clt_work *work, bool tile, size_t at, size_t parts, clt_i32 op,
 typedef struct clt_nn_map_call {
   clt_i32 op;
   float value;
-  const clattn_tensor *a, *b, *out; /* a and b may be NULL */
+  const clattn_tensor *a, *b, *c, *out; /* a, b and c may be NULL */
 } clt_nn_map_call;
 void clt_nn_map_add(clt_work *work, bool tile, const void *call);
 clattn_status clt_nn_map_run(clattn_queue *queue, const clt_nn_map_call *call,
@@ -96,6 +105,14 @@ typedef struct clt_nn_layer_norm_call {
 } clt_nn_layer_norm_call;
 void clt_nn_layer_norm_add(clt_work *work, bool tile, const void *call);
 void clt_nn_layer_norm_back_add(clt_work *work, bool tile, const void *call);
+
+typedef struct clt_nn_rms_norm_call {
+  const clattn_nn_rms_norm_args *args;
+  const clattn_tensor *d_out, *d_x, *d_weight; /* backward */
+  uint32_t accumulate;
+} clt_nn_rms_norm_call;
+void clt_nn_rms_norm_add(clt_work *work, bool tile, const void *call);
+void clt_nn_rms_norm_back_add(clt_work *work, bool tile, const void *call);
 
 typedef struct clt_nn_embedding_call {
   const clattn_tensor *table, *ids, *rows; /* forward: rows = table[ids] */

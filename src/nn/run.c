@@ -9,9 +9,15 @@ static clt_kernel tile_of(clt_kernel kernel) {
   return (clt_kernel)(kernel + (CLT_K_NN_MAP_TILE - CLT_K_NN_MAP));
 }
 
+typedef struct kernel_list {
+  const clt_kernel *kernels;
+  int n;
+} kernel_list;
+
 /* The check of one kernel may use the others, so all are prepared before. */
-static clattn_status ready(clt_device *device, const clt_kernel *kernels, int n,
-                           bool tile) {
+static clattn_status ready(clt_device *device, bool tile, const void *list) {
+  const clt_kernel *kernels = ((const kernel_list *)list)->kernels;
+  const int n = ((const kernel_list *)list)->n;
   for (int i = 0; i < n; i++)
     CLT_TRY(device->ops->prepare(device->impl,
                                  tile ? tile_of(kernels[i]) : kernels[i]));
@@ -21,25 +27,14 @@ static clattn_status ready(clt_device *device, const clt_kernel *kernels, int n,
   return CLATTN_OK;
 }
 
-/* *tile: whether the kernels for GPUs serve. */
-static clattn_status choose(clt_device *device, const clt_kernel *kernels,
-                            int n, bool *tile) {
-  *tile = clt_tuned(device, CLT_TUNE_FAMILY) != 0;
-  const clattn_status status = ready(device, kernels, n, *tile);
-  if (!*tile || (status != CLATTN_UNSUPPORTED && status != CLATTN_BUILD_FAILED))
-    return status;
-  clt_log(device->context, "%s: the kernels for CPUs serve: %s",
-          clt_kernels[kernels[0]].entry, clattn_error_message());
-  *tile = false;
-  return ready(device, kernels, n, false);
-}
-
 clattn_status clt_nn_run(clattn_queue *queue, const clt_kernel *kernels, int n,
                          clt_nn_add add, const void *call,
                          clattn_event *const *wait, size_t n_wait,
                          clattn_event **event) {
   bool tile;
-  CLT_TRY(choose(queue->device, kernels, n, &tile));
+  const kernel_list list = {kernels, n};
+  CLT_TRY(clt_choose_family(queue->device, clt_kernels[kernels[0]].entry, ready,
+                            &list, &tile));
   clt_work work;
   clt_work_init(&work, queue->device);
   add(&work, tile, call);

@@ -10,6 +10,7 @@
 #include "../support/attn_case.h"
 #include "clattn_nn.h"
 #include "../support/grad_case.h"
+#include "../support/stats_case.h"
 #include "core/core.h"
 
 enum { HEADS = 2, KEYS = 19, DIM = 5 };
@@ -112,7 +113,7 @@ static void visit(clattn_context *context, int device) {
 /* Every call of clattn_nn.h on a few numbers: 2 batches of ROWS rows; enough of
  * them that sums have parts. Results are finite, and no kernel was refused. */
 static void visit_nn(clattn_context *context, int device) {
-  enum { ROWS = 40, WIDE = 19, ALL = 2 * ROWS * WIDE, AREAS = 12 };
+  enum { ROWS = 40, WIDE = 19, ALL = 2 * ROWS * WIDE, AREAS = 14 };
   float *data = malloc(AREAS * ALL * sizeof *data);
   if (!data) exit(1);
   for (int i = 0; i < AREAS * ALL; i++)
@@ -157,6 +158,17 @@ static void visit_nn(clattn_context *context, int device) {
   OK(clattn_nn_layer_norm(q, &n, NULL, 0, NULL));
   OK(clattn_nn_layer_norm_backward(q, &n, &g, &d_x, &d_row, NULL,
                                    CLATTN_ADD_TO_WEIGHTS, NULL, 0, NULL));
+  clattn_nn_rms_norm_args r;
+  clattn_nn_rms_norm_args_init(&r);
+  r.x = x, r.weight = row, r.out = area[12], r.rms = column[2];
+  OK(clattn_nn_rms_norm(q, &r, NULL, 0, NULL));
+  OK(clattn_nn_rms_norm_backward(q, &r, &g, &d_x, &d_row, CLATTN_ADD_TO_INPUTS,
+                                 NULL, 0, NULL));
+  OK(clattn_nn_swiglu_backward(q, &x, &y, &g, &area[12], &area[13], NULL, 0,
+                               NULL));
+  OK(clattn_nn_swiglu(q, &area[12], &x, &area[12], NULL, 0, NULL));
+  OK(clattn_nn_tanh(q, &area[12], &area[13], NULL, 0, NULL));
+  OK(clattn_nn_tanh_backward(q, &area[13], &g, &area[12], NULL, 0, NULL));
   for (int kind = 0; kind < 2; kind++) {
     OK(clattn_nn_gelu(q, (clattn_nn_gelu_kind)kind, &y, &y, NULL, 0, NULL));
     OK(clattn_nn_gelu_backward(q, (clattn_nn_gelu_kind)kind, &x, &d_x, &d_x,
@@ -298,6 +310,81 @@ static const struct {
                .dropout = 0.2, .poison = POISON_HIDDEN}}},
 };
 
+/* Statistics: two blocks of keys and two depths; a map of several parts, whose
+ * blocks of keys end inside a tile; lists that are full. */
+static const stats_case small_stats[] = {
+    {.attn = {"statistics", .hq = 2, .hk = 1, .sq = 70, .skv = 67, .d = 17},
+     .top = 3,
+     .map_rows = 68,
+     .map_keys = 40},
+    {.attn = {"statistics, every feature",
+              .b = 1,
+              .hq = 2,
+              .hk = 1,
+              .sq = 9,
+              .skv = 67,
+              .d = 3,
+              .dtype = CLATTN_F16,
+              .causal = true,
+              .windowed = true,
+              .left = 66,
+              .right = 1,
+              .start = START_I32,
+              .q_start = 60,
+              .lengths = LEN_I64,
+              .mask = "bhqk",
+              .key_mask = "bk",
+              .bias = "1hqk",
+              .bias_inf = true,
+              .slopes = true,
+              .sinks = SINKS_SOME,
+              .softcap = 4,
+              .temperature = 0.8,
+              .poison = POISON_HIDDEN},
+     .top = 2,
+     .no_keys = true,
+     .map_rows = 4,
+     .map_keys = 9},
+};
+
+static void visit_stats(const th_device *d, int part, int parts) {
+  const int n = (int)(sizeof small_stats / sizeof *small_stats);
+  for (int i = 0; i < n; i++) {
+    char message[512];
+    stats_problem p;
+    if (i % parts != part) continue;
+    stats_problem_init(&p, &small_stats[i], 1);
+    if (stats_problem_run(&p, d, CLATTN_FUSED, message, sizeof message) !=
+        TC_PASS) {
+      fprintf(stderr, "%s: %s\n", small_stats[i].attn.name, message);
+      exit(1);
+    }
+    stats_problem_free(&p);
+    printf("ok: %s%s: %s\n", d->info.name,
+           d->forced ? ", GPU-shaped kernels" : "", small_stats[i].attn.name);
+    fflush(stdout);
+  }
+}
+
+/* The same on a device as users see it, first-use check included. */
+static void visit_listed_stats(clattn_context *context, int device,
+                               bool forced) {
+  th_device d = {.context = context, .index = device, .forced = forced};
+  d.info.struct_size = sizeof d.info;
+  OK(clattn_device_get_info(context, device, &d.info));
+  OK(clattn_queue_create(context, device, &d.queue));
+  visit_stats(&d, 0, 1);
+  clattn_queue_destroy(d.queue);
+  const clt_device *own = &context->devices[device];
+  char reason[512] = "";
+  if (own->ops->verdict_get(own->impl,
+                            forced ? CLT_K_ATTN_STATS_TILE : CLT_K_ATTN_STATS,
+                            reason, sizeof reason) == CLT_REFUSED) {
+    fprintf(stderr, "attn_stats: %s\n", reason);
+    exit(1);
+  }
+}
+
 /* The rows under test must be those that serve. */
 static void require_rows(clattn_context *context, int device,
                          clattn_path path) {
@@ -380,6 +467,7 @@ static void visit_small(clattn_context *context, int device, int part,
     else
       run_small_grads(&d, small_grads[i - n].path, &small_grads[i - n].c);
   }
+  visit_stats(&d, part, parts);
   clattn_queue_destroy(d.queue);
 }
 
@@ -416,6 +504,7 @@ int main(int argc, char **argv) {
       if (forced && info.backend == CLATTN_CPU) continue;
       visit(context, d);
       visit_nn(context, d);
+      visit_listed_stats(context, d, forced);
       printf("ok: %s%s\n", info.name, forced ? ", GPU-shaped kernels" : "");
       fflush(stdout);
     }

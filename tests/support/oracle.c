@@ -262,6 +262,25 @@ void ora_rotary(int64_t d, int64_t r, bool interleaved, const double *x,
   }
 }
 
+void ora_turn_heads(const ora_turns *t, const int64_t *table_rows,
+                    int64_t batch, int64_t heads, int64_t rows, int64_t d,
+                    double *x, bool back) {
+  const int64_t n = t->r / 2;
+  double *sines = malloc((size_t)n * sizeof(double));
+  double *y = malloc((size_t)d * sizeof(double));
+  double *tol = malloc((size_t)d * sizeof(double));
+  if (!sines || !y || !tol) abort();
+  for (int64_t i = 0; i < batch * heads * rows; i++) {
+    const int64_t row = table_rows[i / rows / heads * rows + i % rows];
+    for (int64_t k = 0; k < n; k++)
+      sines[k] = back ? -t->sin[row * n + k] : t->sin[row * n + k];
+    ora_rotary(d, t->r, t->interleaved, x + i * d, t->cos + row * n, sines, y,
+               tol);
+    for (int64_t k = 0; k < d; k++) x[i * d + k] = y[k];
+  }
+  free(sines), free(y), free(tol);
+}
+
 /* x [B,rows,heads*dim] as [B,heads,rows,dim]. */
 static double *split_heads(const double *x, int64_t batch, int64_t rows,
                            int64_t heads, int64_t dim) {
@@ -297,6 +316,12 @@ double *ora_layer(const ora_mha *m, double **weights) {
                       a.kv_heads, a.qk_dim);
   double *v = project(m->value, m->wv, m->bv, a.batch, a.kv_len, m->vdim,
                       a.kv_heads, a.v_dim);
+  if (m->turns) {
+    ora_turn_heads(m->turns, m->turns->q_rows, a.batch, a.q_heads, a.q_len,
+                   a.qk_dim, q, false);
+    ora_turn_heads(m->turns, m->turns->k_rows, a.batch, a.kv_heads, a.kv_len,
+                   a.qk_dim, k, false);
+  }
   a.q = (ora_array){q, {a.batch, a.q_heads, a.q_len, a.qk_dim}};
   a.k = (ora_array){k, {a.batch, a.kv_heads, a.kv_len, a.qk_dim}};
   a.v = (ora_array){v, {a.batch, a.kv_heads, a.kv_len, a.v_dim}};

@@ -102,6 +102,19 @@ void ora_linear(int64_t m, int64_t n, int64_t k, const double *x,
 void ora_rotary(int64_t d, int64_t r, bool interleaved, const double *x,
                 const double *cos, const double *sin, double *y, double *tol);
 
+/* Rotary of all heads: row q_rows[b * L + i] of the tables [., r/2] for query i,
+ * k_rows[b * S + j] for key j. */
+typedef struct ora_turns {
+  int64_t r;
+  bool interleaved;
+  const double *cos, *sin;
+  const int64_t *q_rows, *k_rows;
+} ora_turns;
+/* x [batch,heads,rows,d] in place; back: with the transposed matrices. */
+void ora_turn_heads(const ora_turns *t, const int64_t *table_rows,
+                    int64_t batch, int64_t heads, int64_t rows, int64_t d,
+                    double *x, bool back);
+
 /* The layer. query [B,L,E], key [B,S,kdim], value [B,S,vdim]; weights (out,in);
  * biases may be NULL; core: everything but the sizes, q, k and v. Returns
  * output [B,L,out_dim] to be freed; weights like ora_result, NULL: unwanted. */
@@ -109,7 +122,8 @@ typedef struct ora_mha {
   int64_t embed, kdim, vdim, out_dim, head_dim;
   const double *query, *key, *value;
   const double *wq, *wk, *wv, *wo, *bq, *bk, *bv, *bo;
-  ora_attention core; /* with batch, heads, q_len, kv_len filled in */
+  ora_attention core;     /* with batch, heads, q_len, kv_len filled in */
+  const ora_turns *turns; /* of projected queries and keys; may be NULL */
 } ora_mha;
 double *ora_layer(const ora_mha *m, double **weights);
 

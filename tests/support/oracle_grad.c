@@ -219,6 +219,12 @@ ora_layer_grads ora_layer_backward(const ora_mha *m, const double *d_output) {
                         a.kv_heads, a.qk_dim);
   double *v = projected(m->value, m->wv, m->bv, a.batch, a.kv_len, m->vdim,
                         a.kv_heads, a.v_dim);
+  if (m->turns) {
+    ora_turn_heads(m->turns, m->turns->q_rows, a.batch, a.q_heads, a.q_len,
+                   a.qk_dim, q, false);
+    ora_turn_heads(m->turns, m->turns->k_rows, a.batch, a.kv_heads, a.kv_len,
+                   a.qk_dim, k, false);
+  }
   a.q = (ora_array){q, {a.batch, a.q_heads, a.q_len, a.qk_dim}};
   a.k = (ora_array){k, {a.batch, a.kv_heads, a.kv_len, a.qk_dim}};
   a.v = (ora_array){v, {a.batch, a.kv_heads, a.kv_len, a.v_dim}};
@@ -232,6 +238,12 @@ ora_layer_grads ora_layer_backward(const ora_mha *m, const double *d_output) {
   free(o.x.tol), free(o.w.tol), free(o.bias.tol);
   double *d_heads = swapped(d_joined, a.batch, a.q_len, a.q_heads, a.v_dim);
   g.core = ora_backward(&a, d_heads);
+  if (m->turns) {
+    ora_turn_heads(m->turns, m->turns->q_rows, a.batch, a.q_heads, a.q_len,
+                   a.qk_dim, g.core.q.v, true);
+    ora_turn_heads(m->turns, m->turns->k_rows, a.batch, a.kv_heads, a.kv_len,
+                   a.qk_dim, g.core.k.v, true);
+  }
   unproject(g.core.q.v, m->query, m->wq, a.batch, a.q_len, m->embed, a.q_heads,
             a.qk_dim, &g.query, &g.wq, &g.bq);
   unproject(g.core.k.v, m->key, m->wk, a.batch, a.kv_len, m->kdim, a.kv_heads,

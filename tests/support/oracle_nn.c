@@ -20,6 +20,21 @@ void onn_layer_norm(int64_t M, int64_t D, const double *x, const double *weight,
   }
 }
 
+void onn_rms_norm(int64_t M, int64_t D, const double *x, const double *weight,
+                  double eps, double *out, double *rms) {
+  for (int64_t m = 0; m < M; m++) {
+    double squares = 0;
+    for (int64_t d = 0; d < D; d++) squares += x[m * D + d] * x[m * D + d];
+    rms[m] = 1 / sqrt(squares / (double)D + eps);
+    for (int64_t d = 0; d < D; d++)
+      out[m * D + d] = x[m * D + d] * rms[m] * (weight ? weight[d] : 1);
+  }
+}
+
+double onn_swiglu(double gate, double up) {
+  return gate / (1 + exp(-gate)) * up;
+}
+
 double onn_gelu(bool by_tanh, double x) {
   const double pi = 3.14159265358979323846;
   if (by_tanh) /* (1 + tanh w) / 2, which for w < 0 would cancel */

@@ -10,6 +10,11 @@
 void onn_layer_norm(int64_t M, int64_t D, const double *x, const double *weight,
                     const double *bias, double eps, double *out, double *mean,
                     double *rstd);
+/* The same without mean and bias; rms [M]. */
+void onn_rms_norm(int64_t M, int64_t D, const double *x, const double *weight,
+                  double eps, double *out, double *rms);
+/* gate / (1 + exp(-gate)) up */
+double onn_swiglu(double gate, double up);
 double onn_gelu(bool by_tanh, double x);
 /* logits [M,V], targets, losses, lse [M]; mean: of the losses, their number. */
 void onn_cross_entropy(int64_t M, int64_t V, const double *logits,

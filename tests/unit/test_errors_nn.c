@@ -12,8 +12,9 @@
 
 /* Every tensor that a call may take, good ones. */
 typedef struct nn_args {
-  clattn_tensor x, out, g, d_x, row, d_row, d_row2, ids, table, number;
+  clattn_tensor x, out, g, d_x, d_x2, row, d_row, d_row2, ids, table, number;
   clattn_nn_layer_norm_args norm;
+  clattn_nn_rms_norm_args rms;
   clattn_nn_cross_entropy_args entropy;
   clattn_nn_adamw_args adamw;
   clattn_nn_gelu_kind kind;
@@ -51,6 +52,56 @@ static bool norm_back_fault(int n, fault *f, nn_args *a) {
   BAD("accumulate", a->accumulate = 4)
   return false;
 }
+static bool rms_fault(int n, fault *f, nn_args *a) {
+  BAD("args->struct_size", a->rms.struct_size--)
+  BAD("args->x", a->rms.x.dtype = CLATTN_F16)
+  BAD("args->x: stride[3]", a->rms.x.stride[3] = 2)
+  BAD("args->weight", a->rms.weight.extent[3]--)
+  BAD("args->weight", a->rms.weight.buffer = elsewhere)
+  BAD("args->out", a->rms.out.buffer = NULL)
+  BAD("args->out", a->rms.out = a->rms.x)
+  BAD("args->rms", a->rms.rms.extent[3] = 2)
+  BAD("args->eps", a->rms.eps = -1)
+  BAD("args->eps", a->rms.eps = INFINITY)
+  return false;
+}
+static bool rms_back_fault(int n, fault *f, nn_args *a) {
+  BAD("args->x", a->rms.x.buffer = NULL)
+  BAD("args->rms", a->rms.rms.buffer = NULL)
+  BAD("d_out", a->g.extent[2]--)
+  BAD("d_x", a->d_x = a->g)
+  BAD("d_weight", a->d_row.extent[3]++)
+  BAD("accumulate", a->accumulate = 4)
+  return false;
+}
+static bool swiglu_fault(int n, fault *f, nn_args *a) {
+  BAD("gate", a->x.dtype = CLATTN_I32)
+  BAD("up", a->g.extent[2]--)
+  BAD("out", a->out = a->g)
+  BAD("out", a->out.buffer = NULL)
+  return false;
+}
+static bool swiglu_back_fault(int n, fault *f, nn_args *a) {
+  BAD("gate", a->x.buffer = NULL)
+  BAD("up", a->out.extent[3]--)
+  BAD("d_out", a->g.buffer = elsewhere)
+  BAD("d_gate", a->d_x = a->g)
+  BAD("d_up", a->d_x2 = a->d_x)
+  BAD("d_up", a->d_x2.stride[2] = 0)
+  return false;
+}
+static bool tanh_fault(int n, fault *f, nn_args *a) {
+  BAD("x", a->x.extent[1] = 2)
+  BAD("out", a->out.extent[0] = 1)
+  BAD("out", a->out = a->x, a->out.offset++)
+  return false;
+}
+static bool tanh_back_fault(int n, fault *f, nn_args *a) {
+  BAD("out", a->out.buffer = NULL)
+  BAD("d_out", a->g.extent[2]--)
+  BAD("d_x", a->d_x = a->out)
+  return false;
+}
 static bool gelu_fault(int n, fault *f, nn_args *a) {
   BAD("kind", a->kind = (clattn_nn_gelu_kind)2)
   BAD("x", a->x.dtype = CLATTN_BF16)
@@ -83,6 +134,7 @@ static bool add_back_fault(int n, fault *f, nn_args *a) {
 static bool embedding_fault(int n, fault *f, nn_args *a) {
   BAD("table", a->table.extent[0] = 2)
   BAD("table", a->table.stride[3] = 2)
+  BAD("table", a->table.dtype = CLATTN_I32)
   BAD("ids", a->ids.dtype = CLATTN_F32)
   BAD("ids", a->ids.extent[3] = 2)
   BAD("out", a->out.extent[3]--)
@@ -162,8 +214,22 @@ static clattn_status call(clattn_queue *q, int which, const nn_args *a) {
     case 9:
       return clattn_nn_cross_entropy_backward(q, &a->entropy, a->scale, &a->d_x,
                                               NULL, 0, NULL);
-    default:
+    case 10:
       return clattn_nn_adamw(q, &a->adamw, NULL, 0, NULL);
+    case 11:
+      return clattn_nn_rms_norm(q, &a->rms, NULL, 0, NULL);
+    case 12:
+      return clattn_nn_rms_norm_backward(q, &a->rms, &a->g, &a->d_x, &a->d_row,
+                                         a->accumulate, NULL, 0, NULL);
+    case 13:
+      return clattn_nn_swiglu(q, &a->x, &a->g, &a->out, NULL, 0, NULL);
+    case 14:
+      return clattn_nn_swiglu_backward(q, &a->x, &a->out, &a->g, &a->d_x,
+                                       &a->d_x2, NULL, 0, NULL);
+    case 15:
+      return clattn_nn_tanh(q, &a->x, &a->out, NULL, 0, NULL);
+    default:
+      return clattn_nn_tanh_backward(q, &a->out, &a->g, &a->d_x, NULL, 0, NULL);
   }
 }
 
@@ -179,9 +245,15 @@ static clattn_tensor page(clattn_buffer *buffer, clattn_dtype type, int64_t *at,
 
 static void errors(const th_device *device) {
   static bool (*const faults[])(int, fault *, nn_args *) = {
-      norm_fault,    norm_back_fault,    gelu_fault,      gelu_back_fault,
-      add_fault,     add_back_fault,     embedding_fault, embedding_back_fault,
-      entropy_fault, entropy_back_fault, optimizer_fault};
+      norm_fault,        norm_back_fault,
+      gelu_fault,        gelu_back_fault,
+      add_fault,         add_back_fault,
+      embedding_fault,   embedding_back_fault,
+      entropy_fault,     entropy_back_fault,
+      optimizer_fault,   rms_fault,
+      rms_back_fault,    swiglu_fault,
+      swiglu_back_fault, tanh_fault,
+      tanh_back_fault};
   enum { B = 2, M = 5, D = 8, FLOATS = 40 * PAGE };
   clattn_queue *q = device->queue;
   clattn_buffer *buffer;
@@ -193,8 +265,10 @@ static void errors(const th_device *device) {
   TH_OK(clattn_buffer_write(q, buffer, 0, before, FLOATS * 4));
   nn_args good = {.scale = 1};
   int64_t at = 0;
-  clattn_tensor *const wide[] = {&good.x, &good.out, &good.g, &good.d_x};
-  for (int i = 0; i < 4; i++) *wide[i] = page(buffer, CLATTN_F32, &at, B, M, D);
+  clattn_tensor *const wide[] = {&good.x, &good.out, &good.g, &good.d_x,
+                                 &good.d_x2};
+  for (int i = 0; i < COUNT(wide); i++)
+    *wide[i] = page(buffer, CLATTN_F32, &at, B, M, D);
   clattn_tensor *const rows[] = {&good.row, &good.d_row, &good.d_row2};
   for (int i = 0; i < 3; i++) *rows[i] = page(buffer, CLATTN_F32, &at, 1, 1, D);
   good.ids = page(buffer, CLATTN_I32, &at, B, M, 1);
@@ -208,6 +282,10 @@ static void errors(const th_device *device) {
   good.norm.weight = good.norm.bias = good.row;
   good.norm.mean = page(buffer, CLATTN_F32, &at, B, M, 1);
   good.norm.rstd = page(buffer, CLATTN_F32, &at, B, M, 1);
+  clattn_nn_rms_norm_args_init(NULL);
+  clattn_nn_rms_norm_args_init(&good.rms);
+  good.rms.x = good.x, good.rms.out = good.out, good.rms.weight = good.row;
+  good.rms.rms = page(buffer, CLATTN_F32, &at, B, M, 1);
   clattn_nn_cross_entropy_args_init(&good.entropy);
   good.entropy.logits = good.x, good.entropy.targets = good.ids;
   good.entropy.losses = page(buffer, CLATTN_F32, &at, B, M, 1);
@@ -251,6 +329,19 @@ static void errors(const th_device *device) {
   clattn_buffer_destroy(buffer);
   free(before);
   free(after);
+}
+
+Test(errors_nn, sinusoidal) {
+  float table[8] = {0};
+  FAILS(INVALID_ARGUMENT, "first", clattn_nn_sinusoidal(-1, 2, 4, table));
+  FAILS(INVALID_ARGUMENT, "first",
+        clattn_nn_sinusoidal(INT64_MAX, 2, 4, table));
+  FAILS(INVALID_ARGUMENT, "n:", clattn_nn_sinusoidal(0, 0, 4, table));
+  FAILS(INVALID_ARGUMENT, "D:", clattn_nn_sinusoidal(0, 2, 0, table));
+  FAILS(INVALID_ARGUMENT, "n * D",
+        clattn_nn_sinusoidal(0, 1LL << 40, 1LL << 30, table));
+  FAILS(INVALID_ARGUMENT, "table", clattn_nn_sinusoidal(0, 2, 4, NULL));
+  for (int i = 0; i < 8; i++) cr_expect(table[i] == 0);
 }
 
 Test(errors_nn, bad_arguments) {

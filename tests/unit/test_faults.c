@@ -197,6 +197,18 @@ static clattn_status backward_flow(clattn_backend backend,
   }
   snprintf(info, room, "%s%s", clattn_plan_info(plan[0]),
            clattn_plan_info(plan[1]));
+  clattn_stats stats;
+  clattn_stats_init(&stats);
+  stats.entropy = clattn_view_bhsd(at[DK], CLATTN_F32, B, H, S, 1);
+  stats.map = clattn_view_bhsd(at[DV], CLATTN_F32, B, H, 1, S);
+  stats.map_keys = 1;
+  STEP(clattn_statistics(plan[1], queue, &args, &stats, NULL, 0, NULL));
+  STEP(clattn_buffer_read(queue, at[DK], 0, got, H * S * sizeof(float)));
+  for (int j = 0; j < H * S; j++)
+    *right = *right && fabsf(got[j] - logf(S)) < 1e-5f;
+  STEP(clattn_buffer_read(queue, at[DV], 0, got, H * S * sizeof(float)));
+  for (int j = 0; j < H * S; j++)
+    *right = *right && fabsf(got[j] - 1.0f / S) < 1e-5f;
 
   clattn_mha_config layer;
   clattn_mha_weights weights;
@@ -204,7 +216,9 @@ static clattn_status backward_flow(clattn_backend backend,
   clattn_mha_grads d;
   clattn_mha_config_init(&layer);
   layer.embed_dim = E, layer.num_heads = H;
-  layer.backward = true;
+  layer.backward = layer.statistics = true;
+  layer.rotary_cos = layer.rotary_sin =
+      clattn_view_bhsd(at[X], CLATTN_F32, 1, 1, S, E / H / 2);
   clattn_mha_weights_init(&weights);
   weights.q_weight = clattn_view_bhsd(at[X], CLATTN_F32, 1, 1, E, E);
   weights.k_weight = weights.v_weight = weights.o_weight = weights.q_weight;
@@ -213,6 +227,10 @@ static clattn_status backward_flow(clattn_backend backend,
   in.query = clattn_view_bhsd(at[X], CLATTN_F32, B, 1, S, E);
   in.output = clattn_view_bhsd(at[OUT], CLATTN_F32, B, 1, S, E);
   STEP(clattn_mha_forward(mha, queue, &in, NULL, 0, NULL));
+  STEP(clattn_mha_statistics(mha, queue, &in, &stats, NULL, 0, NULL));
+  STEP(clattn_buffer_read(queue, at[DK], 0, got, H * S * sizeof(float)));
+  for (int j = 0; j < H * S; j++)
+    *right = *right && fabsf(got[j] - logf(S)) < 1e-5f;
   clattn_mha_grads_init(&d);
   d.d_output = in.query;
   d.d_query = clattn_view_bhsd(at[DQ], CLATTN_F32, B, 1, S, E);

@@ -36,21 +36,32 @@ typedef struct rotary_case {
   bool interleaved, in_place, one_table;
   clattn_dtype dtype, table;
   th_layout layout;
+  bool inverse;
 } rotary_case;
 
 static const rotary_case rotary_table[] = {
-    {1, 1, 1, 2, 0, BY_TOKEN, false, false, false, CLATTN_F32, CLATTN_F32, 0},
-    {2, 3, 5, 8, 0, BY_TOKEN, false, false, false, CLATTN_F32, CLATTN_F32, 0},
+    {1, 1, 1, 2, 0, BY_TOKEN, false, false, false, CLATTN_F32, CLATTN_F32, 0,
+     false},
+    {2, 3, 5, 8, 0, BY_TOKEN, false, false, false, CLATTN_F32, CLATTN_F32, 0,
+     false},
     {2, 3, 5, 8, 0, BY_TOKEN, true, false, true, CLATTN_F32, CLATTN_F16,
-     TH_BSHD},
+     TH_BSHD, false},
     {2, 3, 5, 7, 4, BY_IDS, false, false, false, CLATTN_F32, CLATTN_F32,
-     TH_GAPS},
-    {2, 3, 5, 7, 4, BY_IDS, true, true, false, CLATTN_F16, CLATTN_F32, TH_DIM2},
+     TH_GAPS, false},
+    {2, 3, 5, 7, 4, BY_IDS, true, true, false, CLATTN_F16, CLATTN_F32, TH_DIM2,
+     false},
     {2, 3, 5, 70, 66, BY_IDS_SHARED, false, false, false, CLATTN_BF16,
-     CLATTN_BF16, TH_TRANSPOSED},
-    {2, 2, 9, 64, 0, BY_START, false, true, false, CLATTN_F32, CLATTN_F32, 0},
+     CLATTN_BF16, TH_TRANSPOSED, false},
+    {2, 2, 9, 64, 0, BY_START, false, true, false, CLATTN_F32, CLATTN_F32, 0,
+     false},
     {2, 2, 9, 64, 32, BY_START, true, false, false, CLATTN_F16, CLATTN_F16,
-     TH_BSHD},
+     TH_BSHD, false},
+    {2, 2, 9, 78, 74, BY_START, false, true, false, CLATTN_F32, CLATTN_F32,
+     TH_BSHD, true},
+    {2, 2, 9, 34, 0, BY_START, false, false, false, CLATTN_BF16, CLATTN_F16, 0,
+     false},
+    {2, 2, 9, 12, 10, BY_IDS, true, true, false, CLATTN_F32, CLATTN_F32, 0,
+     true},
 };
 
 static void run_rotary(const th_device *device, const rotary_case *c) {
@@ -88,8 +99,11 @@ static void run_rotary(const th_device *device, const rotary_case *c) {
     if (ids.image) row = (int64_t)ids.v[c->rows == BY_IDS ? b * c->s + s : s];
     if (by_row) row = row < 0 ? 0 : row > N - 1 ? N - 1 : row;
     if (!by_row && !c->one_table) row += b * c->s;
+    double *sines = th_alloc(&pool, (size_t)half * sizeof *sines);
+    for (int k = 0; k < half; k++)
+      sines[k] = sin.v[row * half + k] * (c->inverse ? -1 : 1);
     ora_rotary(c->d, r, c->interleaved, x.v + i * c->d, cos.v + row * half,
-               sin.v + row * half, want + i * c->d, tol + i * c->d);
+               sines, want + i * c->d, tol + i * c->d);
   }
 
   clattn_rotary_args args;
@@ -102,6 +116,7 @@ static void run_rotary(const th_device *device, const rotary_case *c) {
   if (c->rows == BY_START) args.position_start = START;
   args.rotary_dim = c->r;
   args.interleaved = c->interleaved;
+  args.inverse = c->inverse;
   TH_OK(clattn_rotary(device->queue, &args, NULL, 0, NULL));
   expect(device, &pool, c->in_place ? &x : &out, want, tol, "rotary");
   for (int i = 0; i < 5; i++) th_unbind(bound[i]);

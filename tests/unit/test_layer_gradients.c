@@ -9,6 +9,7 @@
 
 #include "../support/harness.h"
 #include "../support/oracle_grad.h"
+#include "../support/oracle_nn.h"
 #include "errors.h"
 
 #define COUNT(array) (int)(sizeof(array) / sizeof *(array))
@@ -180,6 +181,9 @@ typedef struct layer_case {
   clattn_dtype dtype;
   clattn_dtype d_weights; /* 0: dtype */
   clattn_path path;
+  int rotary;              /* R; 0: none */
+  bool interleaved, start; /* start: q_start 2, else at the end */
+  const char *positions;   /* "b" or "1" batches of queries', of keys' */
 } layer_case;
 
 static const layer_case layers[] = {
@@ -314,6 +318,61 @@ static const layer_case layers[] = {
      .dtype = CLATTN_F16,
      .d_weights = CLATTN_F32,
      .accumulate = CLATTN_ADD_TO_WEIGHTS},
+    {.name = "rotary",
+     .b = 2,
+     .l = 7,
+     .e = 24,
+     .hq = 3,
+     .self = true,
+     .causal = true,
+     .rotary = 8},
+    {.name = "rotary, interleaved, partial, gqa, cross",
+     .b = 2,
+     .l = 5,
+     .s = 9,
+     .e = 24,
+     .hq = 4,
+     .hk = 2,
+     .head = 10,
+     .rotary = 6,
+     .interleaved = true,
+     .start = true},
+    {.name = "rotary, longer queries than keys, wide heads",
+     .b = 1,
+     .l = 9,
+     .s = 5,
+     .e = 16,
+     .hq = 2,
+     .head = 68,
+     .rotary = 68,
+     .start = true,
+     .accumulate = ALL},
+    {.name = "rotary, positions",
+     .b = 2,
+     .l = 5,
+     .s = 9,
+     .e = 24,
+     .hq = 3,
+     .padding = true,
+     .rotary = 8,
+     .positions = "b1"},
+    {.name = "rotary, positions of keys",
+     .b = 2,
+     .l = 9,
+     .e = 24,
+     .hq = 3,
+     .self = true,
+     .rotary = 4,
+     .positions = " b"},
+    {.name = "rotary, f16",
+     .b = 2,
+     .l = 7,
+     .e = 32,
+     .hq = 4,
+     .self = true,
+     .causal = true,
+     .rotary = 8,
+     .dtype = CLATTN_F16},
     {.name = "bf16",
      .b = 2,
      .l = 7,
@@ -322,6 +381,8 @@ static const layer_case layers[] = {
      .hq = 4,
      .dtype = CLATTN_BF16},
 };
+
+enum { TABLE_ROWS = 12 };
 
 enum {
   D_QUERY,
@@ -342,6 +403,8 @@ typedef struct layer_data {
   th_pool pool;
   th_tensor x[3], w[4], b[4], padding, mask, bias, sinks, out, dy;
   th_tensor d[N_GRADS];
+  th_tensor cos, sin, positions[2]; /* of queries, of keys */
+  ora_turns turns;
   double *want_out, *want[N_GRADS];
   double size[N_GRADS]; /* of the terms, where they nearly cancel */
   clattn_mha_args args;
@@ -391,6 +454,7 @@ static ora_mha oracle_of(layer_data *t) {
                    .bk = t->b[1].v,
                    .bv = t->b[2].v,
                    .bo = t->b[3].v,
+                   .turns = c->rotary ? &t->turns : NULL,
                    .core = {.batch = c->b,
                             .q_heads = c->hq,
                             .kv_heads = c->hk,
@@ -402,7 +466,7 @@ static ora_mha oracle_of(layer_data *t) {
                             .true_hides = true,
                             .left = c->window ? 2 : -1,
                             .right = -1,
-                            .q_start = ORA_AT_END,
+                            .q_start = c->start ? 2 : ORA_AT_END,
                             .dropout = (float)c->dropout,
                             .dropout_seed = 11,
                             .dropout_offset = 1ull << 35,
@@ -417,6 +481,45 @@ static ora_mha oracle_of(layer_data *t) {
 /* What stood for another input adds its gradient to that one's. */
 static void fold(double *to, const double *from, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] += from[i];
+}
+
+/* Rows of the tables for n queries (which 0) or keys of each batch, from `first`
+ * on unless positions are given. */
+static const int64_t *table_rows(layer_data *t, th_rng *rng, int which,
+                                 int64_t n, int64_t first) {
+  const layer_case *c = &t->c;
+  int64_t *rows = th_alloc(&t->pool, (size_t)(c->b * n) * sizeof *rows);
+  const char given = c->positions ? c->positions[which] : ' ';
+  const int64_t batches = given == 'b' ? c->b : 1;
+  double *v = th_alloc(&t->pool, (size_t)(c->b * n) * sizeof *v);
+  for (int64_t i = 0; i < batches * n; i++) v[i] = th_below(rng, TABLE_ROWS);
+  for (int64_t i = 0; i < c->b * n; i++)
+    rows[i] = given == ' ' ? first + i % n : (int64_t)v[i % (batches * n)];
+  if (given != ' ')
+    t->positions[which] = th_make(&t->pool, which ? CLATTN_I64 : CLATTN_I32,
+                                  TH_EXTENT(1, 1, batches, n), TH_GAPS, v);
+  return rows;
+}
+
+static void make_rotary(layer_data *t, th_rng *rng) {
+  const layer_case *c = &t->c;
+  const int half = c->rotary / 2;
+  const int64_t *extent = TH_EXTENT(1, 1, TABLE_ROWS, half);
+  double *cosines = th_alloc(&t->pool, sizeof(double) * TABLE_ROWS * half);
+  double *sines = th_alloc(&t->pool, sizeof(double) * TABLE_ROWS * half);
+  for (int i = 0; i < TABLE_ROWS * half; i++) {
+    const double angle = i / half * pow(50, -(double)(i % half) / half);
+    cosines[i] = cos(angle), sines[i] = sin(angle);
+  }
+  t->cos = th_make(&t->pool, CLATTN_F32, extent, TH_GAPS, cosines);
+  t->sin = th_make(&t->pool, CLATTN_F32, extent, TH_BHSD, sines);
+  t->turns =
+      (ora_turns){c->rotary,
+                  c->interleaved,
+                  t->cos.v,
+                  t->sin.v,
+                  table_rows(t, rng, 0, c->l, c->start ? 2 : c->s - c->l),
+                  table_rows(t, rng, 1, c->s, 0)};
 }
 
 static void want_all(layer_data *t, th_rng *rng) {
@@ -495,6 +598,7 @@ static void layer_data_init(layer_data *t, const layer_case *given) {
   const int64_t *extent = TH_EXTENT(c->b, 1, c->l, c->out);
   t->out = th_make(pool, c->dtype, extent, TH_GAPS, NULL);
   t->dy = random_tensor(pool, &rng, c->dtype, extent, TH_GAPS);
+  if (c->rotary) make_rotary(t, &rng);
   want_all(t, &rng);
 }
 
@@ -502,8 +606,9 @@ static void layer_unbind(layer_data *t) {
   for (int i = 0; i < 3; i++) th_unbind(&t->x[i]);
   for (int i = 0; i < 4; i++) th_unbind(&t->w[i]), th_unbind(&t->b[i]);
   for (int i = 0; i < N_GRADS; i++) th_unbind(&t->d[i]);
-  th_tensor *const rest[] = {&t->padding, &t->mask, &t->bias,
-                             &t->sinks,   &t->out,  &t->dy};
+  th_tensor *const rest[] = {
+      &t->padding, &t->mask, &t->bias, &t->sinks,        &t->out,
+      &t->dy,      &t->cos,  &t->sin,  &t->positions[0], &t->positions[1]};
   for (int i = 0; i < COUNT(rest); i++) th_unbind(rest[i]);
 }
 
@@ -519,8 +624,9 @@ static void layer_bind(layer_data *t, const th_device *device) {
   for (int i = 0; i < 4; i++)
     th_bind(device, &t->w[i]), th_bind(device, &t->b[i]);
   for (int i = 0; i < N_GRADS; i++) th_bind(device, &t->d[i]);
-  th_tensor *const rest[] = {&t->padding, &t->mask, &t->bias,
-                             &t->sinks,   &t->out,  &t->dy};
+  th_tensor *const rest[] = {
+      &t->padding, &t->mask, &t->bias, &t->sinks,        &t->out,
+      &t->dy,      &t->cos,  &t->sin,  &t->positions[0], &t->positions[1]};
   for (int i = 0; i < COUNT(rest); i++) th_bind(device, rest[i]);
   clattn_mha_args_init(&t->args);
   t->args.query = t->x[0].view, t->args.output = t->out.view;
@@ -530,6 +636,9 @@ static void layer_bind(layer_data *t, const th_device *device) {
   t->args.bias = t->bias.view, t->args.sinks = t->sinks.view;
   t->args.dropout = (float)c->dropout;
   t->args.dropout_seed = 11, t->args.dropout_offset = 1ull << 35;
+  t->args.q_positions = t->positions[0].view;
+  t->args.k_positions = t->positions[1].view;
+  if (c->start) t->args.q_start = 2;
   clattn_mha_grads *g = &t->grads;
   clattn_mha_grads_init(g);
   g->d_output = t->dy.view;
@@ -563,6 +672,8 @@ static clattn_mha *layer_create(const layer_data *t, const th_device *device,
   config.attention.path = c->path;
   if (c->window) config.attention.window_left = 2;
   config.backward = backward;
+  config.rotary_cos = t->cos.view, config.rotary_sin = t->sin.view;
+  config.rotary_interleaved = c->interleaved;
   clattn_mha_weights_init(&weights);
   weights.q_weight = t->w[0].view, weights.k_weight = t->w[1].view;
   weights.v_weight = t->w[2].view, weights.o_weight = t->w[3].view;
@@ -643,6 +754,47 @@ static void run_layers(const th_device *device) {
 Test(layer_gradients, mha) { on_devices(CLATTN_DENSE_AUTO, false, run_layers); }
 Test(layer_gradients, mha_own) {
   on_devices(CLATTN_DENSE_OWN, false, run_layers);
+}
+
+/* The oracle's own gradients through rotary, beside central differences. */
+typedef struct oracle_loss {
+  ora_mha mha;
+  const layer_data *t;
+} oracle_loss;
+static double loss_of(const void *user) {
+  const oracle_loss *u = user;
+  double *y = ora_layer(&u->mha, NULL), sum = 0;
+  for (int64_t i = 0; i < u->t->dy.n; i++) sum += y[i] * u->t->dy.v[i];
+  free(y);
+  return sum;
+}
+
+Test(layer_gradients, oracle_rotary) {
+  layer_data t;
+  layer_data_init(&t, &(layer_case){.b = 2,
+                                    .l = 3,
+                                    .s = 4,
+                                    .e = 8,
+                                    .hq = 2,
+                                    .hk = 1,
+                                    .head = 6,
+                                    .rotary = 4,
+                                    .interleaved = true,
+                                    .positions = "1b"});
+  oracle_loss u = {oracle_of(&t), &t};
+  ora_layer_grads g = ora_layer_backward(&u.mha, t.dy.v);
+  const double *const got[5] = {g.query, g.key, g.wq, g.wk, g.bk};
+  th_tensor *const of[5] = {&t.x[0], &t.x[1], &t.w[0], &t.w[1], &t.b[1]};
+  for (int k = 0; k < 5; k++) {
+    double *want = th_alloc(&t.pool, (size_t)of[k]->n * sizeof *want);
+    onn_gradient(loss_of, &u, of[k]->n, of[k]->v, want);
+    for (int64_t i = 0; i < of[k]->n; i++)
+      cr_expect(fabs(got[k][i] - want[i]) <= 1e-6 * (1 + fabs(want[i])),
+                "gradient %d[%lld]: %g, differences give %g", k, (long long)i,
+                got[k][i], want[i]);
+  }
+  ora_layer_grads_free(&g);
+  layer_data_free(&t);
 }
 
 /* One layer, lengths that change: what is kept belongs to the last forward. */

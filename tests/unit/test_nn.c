@@ -43,6 +43,18 @@ static void expect_near(const th_device *device, th_pool *pool,
             "on %s%s: %s", device->info.name, device->forced ? " (gpu)" : "",
             message);
 }
+/* The same with a tolerance of its own for each element. */
+static void expect_within(const th_device *device, th_pool *pool,
+                          const th_tensor *t, const double *want,
+                          const double *tol, const char *what) {
+  char message[256];
+  double *got = doubles(pool, t->n);
+  cr_expect(
+      th_fetch(device, t, got, what, message, sizeof message) &&
+          th_close(t->n, got, want, tol, false, what, message, sizeof message),
+      "on %s%s: %s", device->info.name, device->forced ? " (gpu)" : "",
+      message);
+}
 static void expect_same(const th_device *device, const th_tensor *t,
                         const char *what) {
   char message[256] = "";
@@ -163,6 +175,91 @@ static void far_mean(const th_device *device) {
 }
 Test(nn, layer_norm_far_mean) { th_each_device(far_mean); }
 
+/* ---- RMS norm ----------------------------------------------------------------- */
+
+typedef struct rms_user {
+  int64_t M, D;
+  const double *x, *weight, *d_out;
+  double *out, *rms;
+} rms_user;
+
+static double rms_loss(const void *user) {
+  const rms_user *u = user;
+  double sum = 0;
+  onn_rms_norm(u->M, u->D, u->x, u->weight, 1e-6, u->out, u->rms);
+  for (int64_t i = 0; i < u->M * u->D; i++) sum += u->out[i] * u->d_out[i];
+  return sum;
+}
+
+/* form: 1 without weight and rms, 2 and 3 as CLATTN_ADD_TO_* */
+static void run_rms_norm(const th_device *device, const shape *s, int form) {
+  th_pool pool = {0};
+  th_rng rng = {7};
+  const int64_t M = (int64_t)s->b * s->m, D = s->d;
+  const int64_t *rows = TH_EXTENT(s->b, 1, s->m, 1);
+  th_tensor x = make(&pool, &rng, s->b, s->m, s->d, s->layout, 2);
+  th_tensor w = make(&pool, &rng, 1, 1, s->d, TH_BHSD, 1);
+  th_tensor out = th_make(&pool, CLATTN_F32, x.view.extent, TH_GAPS, NULL);
+  th_tensor rms = th_make(&pool, CLATTN_F32, rows, s->layout, NULL);
+  th_tensor d_out = make(&pool, &rng, s->b, s->m, s->d, TH_GAPS, 1);
+  /* What gradients are added to. */
+  th_tensor d_x = make(&pool, &rng, s->b, s->m, s->d, TH_GAPS, 1);
+  th_tensor d_w = make(&pool, &rng, 1, 1, s->d, TH_GAPS, 1);
+  th_tensor *const all[] = {&x, &w, &out, &rms, &d_out, &d_x, &d_w};
+  for (int i = 0; i < COUNT(all); i++) th_bind(device, all[i]);
+  rms_user u = {M,
+                D,
+                x.v,
+                form == 1 ? NULL : w.v,
+                d_out.v,
+                doubles(&pool, M * D),
+                doubles(&pool, M)};
+  rms_loss(&u);
+  clattn_nn_rms_norm_args args;
+  clattn_nn_rms_norm_args_init(&args);
+  args.x = x.view, args.out = out.view, args.rms = rms.view;
+  if (form != 1) args.weight = w.view;
+  TH_OK(clattn_nn_rms_norm(device->queue, &args, NULL, 0, NULL));
+  expect_near(device, &pool, &out, u.out, D, 8, "rms norm");
+  expect_near(device, &pool, &rms, u.rms, D, 8, "rms");
+  if (form == 1) { /* and without rms */
+    args.rms.buffer = NULL;
+    TH_OK(clattn_nn_rms_norm(device->queue, &args, NULL, 0, NULL));
+    expect_near(device, &pool, &out, u.out, D, 8, "rms norm");
+    args.rms = rms.view;
+  }
+
+  const uint32_t add = form > 1 ? (uint32_t)form - 1 : 0;
+  double *want_x = doubles(&pool, M * D), *want_w = doubles(&pool, D);
+  onn_gradient(rms_loss, &u, M * D, x.v, want_x);
+  if (form != 1) onn_gradient(rms_loss, &u, D, w.v, want_w);
+  for (int64_t i = 0; i < M * D; i++) want_x[i] += add & 1 ? d_x.v[i] : 0;
+  for (int64_t i = 0; i < D; i++) want_w[i] += add & 2 ? d_w.v[i] : 0;
+  TH_OK(clattn_nn_rms_norm_backward(device->queue, &args, &d_out.view,
+                                    &d_x.view, form == 1 ? NULL : &d_w.view,
+                                    add, NULL, 0, NULL));
+  if (D > 1) {
+    expect_near(device, &pool, &d_x, want_x, D, 64, "d_x");
+  } else { /* nearly nothing is left of what is rounded */
+    double *tol = doubles(&pool, M);
+    for (int64_t i = 0; i < M; i++)
+      tol[i] = 1e-6 * u.rms[i] * fabs(d_out.v[i] * w.v[0]) + 1e-6;
+    expect_within(device, &pool, &d_x, want_x, tol, "d_x");
+  }
+  if (form == 1)
+    expect_same(device, &d_w, "d_weight");
+  else
+    expect_near(device, &pool, &d_w, want_w, M, 64, "d_weight");
+  for (int i = 0; i < COUNT(all); i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+static void rms_norm(const th_device *device) {
+  for (int i = 0; i < COUNT(shapes); i++)
+    for (int form = 0; form < 4; form++) run_rms_norm(device, &shapes[i], form);
+}
+Test(nn, rms_norm) { th_each_device(rms_norm); }
+
 /* ---- GELU ------------------------------------------------------------------- */
 
 typedef struct gelu_user {
@@ -250,6 +347,138 @@ static void gelu(const th_device *device) {
 }
 Test(nn, gelu) { th_each_device(gelu); }
 
+/* ---- SwiGLU and tanh ---------------------------------------------------------- */
+
+typedef struct swiglu_user {
+  double gate, up;
+} swiglu_user;
+static double swiglu_of(const void *user) {
+  const swiglu_user *u = user;
+  return onn_swiglu(u->gate, u->up);
+}
+
+/* form: 1 in place, 2 d_gate alone, 3 d_up alone */
+static void run_swiglu(const th_device *device, const shape *s, int form) {
+  th_pool pool = {0};
+  th_rng rng = {9};
+  th_tensor gate = make(&pool, &rng, s->b, s->m, s->d, s->layout, 12);
+  th_tensor up = make(&pool, &rng, s->b, s->m, s->d, TH_GAPS, 2);
+  th_tensor g = make(&pool, &rng, s->b, s->m, s->d, s->layout, 1);
+  th_tensor out = th_make(&pool, CLATTN_F32, gate.view.extent, TH_GAPS, NULL);
+  th_tensor d_gate =
+      th_make(&pool, CLATTN_F32, gate.view.extent, TH_BHSD, NULL);
+  th_tensor d_up = th_make(&pool, CLATTN_F32, gate.view.extent, TH_GAPS, NULL);
+  th_tensor *const all[] = {&gate, &up, &g, &out, &d_gate, &d_up};
+  for (int i = 0; i < COUNT(all); i++) th_bind(device, all[i]);
+  double *want = doubles(&pool, gate.n), *want_gate = doubles(&pool, gate.n);
+  double *want_up = doubles(&pool, gate.n);
+  for (int64_t i = 0; i < gate.n; i++) {
+    swiglu_user u = {gate.v[i], up.v[i]};
+    want[i] = swiglu_of(&u);
+    onn_gradient(swiglu_of, &u, 1, &u.gate, &want_gate[i]);
+    want_gate[i] *= g.v[i];
+    want_up[i] = onn_swiglu(gate.v[i], g.v[i]);
+  }
+  const clattn_tensor none = {0};
+  TH_OK(clattn_nn_swiglu_backward(device->queue, &gate.view, &up.view, &g.view,
+                                  form == 3 ? &none : &d_gate.view,
+                                  form == 2 ? NULL : &d_up.view, NULL, 0,
+                                  NULL));
+  if (form == 3)
+    expect_same(device, &d_gate, "d_gate");
+  else
+    expect_near(device, &pool, &d_gate, want_gate, 1, 32, "d_gate");
+  if (form == 2)
+    expect_same(device, &d_up, "d_up");
+  else
+    expect_near(device, &pool, &d_up, want_up, 1, 16, "d_up");
+  TH_OK(clattn_nn_swiglu(device->queue, &gate.view, &up.view,
+                         form == 1 ? &gate.view : &out.view, NULL, 0, NULL));
+  expect_near(device, &pool, form == 1 ? &gate : &out, want, 1, 16, "swiglu");
+  for (int i = 0; i < COUNT(all); i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+static double tanh_of(const void *user) { return tanh(*(const double *)user); }
+
+static void run_tanh(const th_device *device, const shape *s, bool in_place) {
+  th_pool pool = {0};
+  th_rng rng = {10};
+  th_tensor x = make(&pool, &rng, s->b, s->m, s->d, s->layout, 4);
+  th_tensor g = make(&pool, &rng, s->b, s->m, s->d, s->layout, 1);
+  th_tensor out = th_make(&pool, CLATTN_F32, x.view.extent, TH_GAPS, NULL);
+  th_tensor d_x = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_tensor *const all[] = {&x, &g, &out, &d_x};
+  for (int i = 0; i < COUNT(all); i++) th_bind(device, all[i]);
+  double *want = doubles(&pool, x.n), *want_x = doubles(&pool, x.n);
+  double *tol = doubles(&pool, x.n);
+  for (int64_t i = 0; i < x.n; i++) {
+    double v = x.v[i];
+    tol[i] = 1e-6 * fabs(g.v[i]); /* 1 - out^2 of an out that is rounded */
+    want[i] = tanh(v);
+    onn_gradient(tanh_of, &v, 1, &v, &want_x[i]);
+    want_x[i] *= g.v[i];
+  }
+  const th_tensor *y = in_place ? &x : &out;
+  TH_OK(clattn_nn_tanh(device->queue, &x.view, &y->view, NULL, 0, NULL));
+  expect_near(device, &pool, y, want, 1, 16, "tanh");
+  const th_tensor *d = in_place ? &g : &d_x;
+  TH_OK(clattn_nn_tanh_backward(device->queue, &y->view, &g.view, &d->view,
+                                NULL, 0, NULL));
+  expect_within(device, &pool, d, want_x, tol, "tanh'");
+  for (int i = 0; i < COUNT(all); i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+/* The ends of the line: limits, relative accuracy in the tail, NaN for NaN. */
+static void swiglu_ends(const th_device *device) {
+  static const double v[] = {0,   -0.0, 1e-30, -40, -1000,    3e38,     -3e38,
+                             -90, 90,   40,    NAN, INFINITY, -INFINITY};
+  enum { N = COUNT(v) };
+  th_pool pool = {0};
+  char text[256] = "";
+  th_tensor x = th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, 1, N), TH_BHSD, v);
+  th_tensor one = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_tensor y = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_tensor slope = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_tensor t = th_make(&pool, CLATTN_F32, x.view.extent, TH_BHSD, NULL);
+  th_tensor *const all[] = {&x, &one, &y, &slope, &t};
+  for (int i = 0; i < COUNT(all); i++) th_bind(device, all[i]);
+  TH_OK(clattn_nn_fill(device->queue, &one.view, 1, NULL, 0, NULL));
+  TH_OK(clattn_nn_swiglu(device->queue, &x.view, &one.view, &y.view, NULL, 0,
+                         NULL));
+  TH_OK(clattn_nn_swiglu_backward(device->queue, &x.view, &one.view, &one.view,
+                                  &slope.view, NULL, NULL, 0, NULL));
+  TH_OK(clattn_nn_tanh(device->queue, &x.view, &t.view, NULL, 0, NULL));
+  double want[3][N], tol[3][N], got[N];
+  const char *const names[3] = {"swiglu", "swiglu'", "tanh"};
+  for (int i = 0; i < N; i++) {
+    const double a = x.v[i], s = 1 / (1 + exp(-a));
+    want[0][i] = a == -INFINITY ? 0 : onn_swiglu(a, 1);
+    want[1][i] = fabs(a) > 1e3 ? a > 0 : s + a * s / (1 + exp(a));
+    want[2][i] = tanh(a);
+    for (int k = 0; k < 3; k++)
+      tol[k][i] = 1e-6 * fabs(want[k][i]) + (k < 2 ? 1e-17 : 0);
+  }
+  th_tensor *const results[3] = {&y, &slope, &t};
+  for (int k = 0; k < 3; k++)
+    cr_expect(th_fetch(device, results[k], got, names[k], text, sizeof text) &&
+                  th_close(N, got, want[k], tol[k], true, names[k], text,
+                           sizeof text),
+              "on %s: %s", device->info.name, text);
+  for (int i = 0; i < COUNT(all); i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
+static void swiglu(const th_device *device) {
+  for (int i = 0; i < 4 * COUNT(shapes); i++)
+    run_swiglu(device, &shapes[i / 4], i % 4);
+  for (int i = 0; i < 2 * COUNT(shapes); i++)
+    run_tanh(device, &shapes[i / 2], i % 2);
+  swiglu_ends(device);
+}
+Test(nn, swiglu_and_tanh) { th_each_device(swiglu); }
+
 /* ---- addition ---------------------------------------------------------------- */
 
 /* repeat: bit 0 over batches, bit 1 over rows. */
@@ -336,7 +565,41 @@ static void run_embedding(const th_device *device, const shape *s,
   th_pool_free(&pool);
 }
 
+/* Rows of a table of two bytes a number, and between them others'. */
+static void narrow_table(const th_device *device, clattn_dtype type, int dim) {
+  enum { V = 5, M = 4 };
+  th_pool pool = {0};
+  th_rng rng = {4};
+  const double id[M] = {4, 0, 2, 2};
+  th_tensor ids =
+      th_make(&pool, CLATTN_I32, TH_EXTENT(1, 1, M, 1), TH_BHSD, id);
+  th_tensor table = th_make(&pool, type, TH_EXTENT(1, 1, V, dim), TH_GAPS,
+                            th_values(&pool, &rng, type, V * dim, 2));
+  th_tensor out =
+      th_make(&pool, CLATTN_F32, TH_EXTENT(1, 1, M, dim), TH_GAPS, NULL);
+  th_tensor *const all[] = {&ids, &table, &out};
+  for (int i = 0; i < 3; i++) th_bind(device, all[i]);
+  double *want = doubles(&pool, M * dim), *got = doubles(&pool, M * dim);
+  double *tol = doubles(&pool, M * dim);
+  for (int i = 0; i < M * dim; i++)
+    want[i] = table.v[(int)id[i / dim] * dim + i % dim];
+  char message[256] = "";
+  TH_OK(clattn_nn_embedding(device->queue, &table.view, &ids.view, &out.view,
+                            NULL, 0, NULL));
+  cr_expect(th_fetch(device, &out, got, "rows", message, sizeof message) &&
+                th_close(M * dim, got, want, tol, false, "rows", message,
+                         sizeof message),
+            "embedding of %s on %s: %s", clattn_dtype_name(type),
+            device->info.name, message);
+  for (int i = 0; i < 3; i++) th_unbind(all[i]);
+  th_pool_free(&pool);
+}
+
 static void embedding(const th_device *device) {
+  for (int dim = 1; dim < 40; dim += 12) {
+    narrow_table(device, CLATTN_F16, dim);
+    narrow_table(device, CLATTN_BF16, dim);
+  }
   for (int i = 0; i < 4 * COUNT(shapes); i++)
     run_embedding(device, &shapes[i / 4], i % 2 ? CLATTN_I32 : CLATTN_I64,
                   i % 4 / 2);
@@ -586,6 +849,23 @@ Test(nn, cosine_lr) {
   cr_expect(isnan(clattn_nn_cosine_lr(0, 11, 10, 1, 0)));
 }
 
+Test(nn, sinusoidal) {
+  enum { N = 7, D = 9 };
+  float table[N * D];
+  const int64_t firsts[] = {0, 3, 1000000};
+  for (int k = 0; k < COUNT(firsts); k++) {
+    TH_OK(clattn_nn_sinusoidal(firsts[k], N, D, table));
+    for (int64_t p = 0; p < N; p++)
+      for (int d = 0; d < D; d++) {
+        const double angle =
+            (double)(firsts[k] + p) / exp((d & ~1) * log(10000) / D);
+        cr_expect_float_eq(table[p * D + d], d & 1 ? cos(angle) : sin(angle),
+                           1e-7, "position %lld, column %d",
+                           (long long)(firsts[k] + p), d);
+      }
+  }
+}
+
 /* ---- the same bits whatever the number of threads --------------------------------- */
 
 enum { BITS_M = 300, BITS_D = 70 };
@@ -636,6 +916,16 @@ static void bits_of(int threads, float *out, size_t floats) {
   d_x2.offset = at, at += N;
   TH_OK(clattn_nn_layer_norm_backward(queue, &n, &g, &d_x2, &d_w, &d_b, 0, NULL,
                                       0, NULL));
+  clattn_nn_rms_norm_args rms;
+  clattn_nn_rms_norm_args_init(&rms);
+  rms.x = x;
+  clattn_tensor d_x3 = d_x, d_w2 = row;
+  d_x3.offset = at, rms.out = d_x3, at += N;
+  column.offset = at, rms.rms = column, at += BITS_M;
+  d_w2.offset = at, at += BITS_D;
+  TH_OK(clattn_nn_rms_norm(queue, &rms, NULL, 0, NULL));
+  TH_OK(clattn_nn_rms_norm_backward(queue, &rms, &g, NULL, &d_w2, 0, NULL, 0,
+                                    NULL));
   table.offset = at, at += BITS_D * BITS_D;
   TH_OK(clattn_nn_embedding_backward(queue, &ids, &g, &table, NULL, 0, NULL));
   clattn_nn_cross_entropy_args c;
@@ -659,7 +949,7 @@ static void bits_of(int threads, float *out, size_t floats) {
 }
 
 Test(nn, same_bits) {
-  enum { FLOATS = 3 * BITS_M * BITS_D };
+  enum { FLOATS = 4 * BITS_M * BITS_D };
   float *one = calloc(FLOATS, sizeof *one), *more = calloc(FLOATS, sizeof *one);
   if (!one || !more) abort();
   bits_of(1, one, FLOATS);
