@@ -56,7 +56,7 @@ KIT_LIBS := $(or $(shell $(PKG_CONFIG) --libs $(KIT_PKGS) 2>/dev/null), \
 HAVE_KIT := $(call probe,jansson.h,$(KIT_CFLAGS) $(KIT_LIBS))
 
 # Sources that use what is not there are left out.
-absent := $(if $(HAVE_OPENCL),,clattn_cl\.h|CL/) $(if $(HAVE_KIT),,clattn_(kit|gpt)\.h)
+absent := $(if $(HAVE_OPENCL),,clattn_cl\.h|CL/) $(if $(HAVE_KIT),,clattn_(kit|gpt|text|model|seq2seq)\.h)
 absent := $(subst $(space),|,$(strip $(absent)))
 users = $(if $(absent),$(if $(1),$(shell grep -lE 'include .($(absent))' $(1))))
 buildable = $(filter-out $(call users,$(1)),$(1))
@@ -64,14 +64,14 @@ buildable = $(filter-out $(call users,$(1)),$(1))
 CORE_SRC := $(wildcard src/core/*.c src/attention/*.c src/nn/*.c \
               $(filter-out src/cpu/kernels.c,$(wildcard src/cpu/*.c)))
 OCL_SRC := $(wildcard src/ocl/*.c)
-KIT_SRC := $(if $(HAVE_KIT),$(wildcard src/kit/*.c))
+KIT_SRC := $(if $(HAVE_KIT),$(wildcard src/kit/*.c src/kit/*/*.c))
 CLI_SRC := $(if $(HAVE_KIT),$(filter-out src/cli/bench_vector.c, \
              $(wildcard src/cli/*.c)))
 EXAMPLES := $(call buildable,$(wildcard examples/*.c))
 BENCHES := $(call buildable,$(filter-out bench/shim%,$(wildcard bench/*.c)))
 CL_SRC := $(wildcard cl/*.cl cl/*.h)
 SHAPES := $(wildcard bench/shapes/*.txt)
-HEADERS := $(filter-out $(if $(HAVE_KIT),,%_kit.h %_gpt.h),$(wildcard include/*.h))
+HEADERS := $(filter-out $(if $(HAVE_KIT),,%_kit.h %_gpt.h %_text.h %_model.h %_seq2seq.h),$(wildcard include/*.h))
 SHELL_TESTS := $(if $(HAVE_KIT),$(wildcard tests/shell/*.sh))
 TEST_PROGRAMS := $(call buildable,$(wildcard tests/programs/*.c))
 
@@ -100,7 +100,8 @@ SHIM_OBJ := $(call obj,$(call buildable,$(wildcard bench/shim*.c)))
 
 # ---- targets ------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: all deps demo test bench bench-python bench-training lint format install uninstall \
+.PHONY: all deps demo test bench bench-python bench-training models check-models check-tokenizers \
+        lint format install uninstall \
         clean help tests programs plain run-tests examples benches FORCE
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -122,7 +123,7 @@ endif
 deps: ## install what is missing (apt; elsewhere names the packages)
 	@scripts/deps.sh
 
-demo: deps ## devices, attention over a whole text, a GPT writes
+demo: deps ## devices, attention over a text, a GPT writes, dates are read
 	$(submake) all
 	$(BUILD)/clattn devices --brief
 	$(BUILD)/clattn attend data/the-verdict.txt
@@ -130,6 +131,9 @@ demo: deps ## devices, attention over a whole text, a GPT writes
 	  '"Catherine was":'; echo
 	$(BUILD)/clattn generate data/northanger.safetensors "Catherine was" \
 	  --tokens 259 --temperature 0.6 --seed 2 --attention
+	@echo; echo 'A translator that `clattn translate` made reads a date:'; echo
+	$(BUILD)/clattn translate data/dates.safetensors "3rd of March 1998" \
+	  --attention
 
 test: deps ## build and run unit tests, shell tests and examples
 	$(submake) all tests examples
@@ -155,13 +159,25 @@ bench-training: deps ## gradients and training steps, then beside PyTorch (downl
 	@RIVALS_FLAGS="--only backward --only train --rival pytorch $(RIVALS_FLAGS)" \
 	  bench/python.sh $(BUILD) training
 
+# MODELS: where they are kept; default ~/.cache/clattn/models.
+models: ## fetch pre-trained models for checks and trials (175 MB)
+	@scripts/fetch_models.sh $(MODELS)
+
+check-tokenizers: deps ## beside tiktoken and Hugging Face's (needs CLATTN_DATA)
+	$(submake) all
+	@scripts/check_tokenizers.sh $(BUILD)
+
+check-models: deps ## pre-trained models beside numpy (fetches them)
+	$(submake) all
+	@scripts/check_models.sh $(BUILD) $(MODELS)
+
 tests: $(UNIT) programs
 programs: $(PROGRAM_BINS)
 plain: $(BUILD)/tests/plain ## the unit tests as a program without Criterion
 examples: $(EXAMPLE_BINS)
 benches: $(BENCH_BINS) $(BENCH_SHIM)
 
-sources = $(wildcard include/*.h src/*.h src/*/*.[ch] tests/*/*.[ch] \
+sources = $(wildcard include/*.h src/*.h src/*/*.[ch] src/*/*/*.[ch] tests/*/*.[ch] \
             tests/plain/*/*.h examples/*.[ch] bench/*.[ch] scripts/*.c cl/*.cl cl/*.h)
 lint: ## format and layering
 	@bad=; for f in $(sources); do \

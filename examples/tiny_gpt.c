@@ -9,6 +9,7 @@
 
 #include "clattn_gpt.h"
 #include "clattn_nn.h"
+#include "clattn_text.h"
 
 #define CHECK(call)                                                            \
   do {                                                                         \
@@ -31,17 +32,16 @@ int main(void) {
   CHECK(clattn_queue_create(context, CLATTN_DEFAULT_DEVICE, &queue));
 
   /* Text to tokens. */
-  clattn_gpt_tokens *tokens;
-  int32_t *ids;
-  int64_t n;
-  CHECK(
-      clattn_gpt_tokens_create(CLATTN_GPT_CHARS, text, strlen(text), &tokens));
-  CHECK(clattn_gpt_tokens_encode(tokens, text, strlen(text), &ids, &n));
+  clattn_tokenizer *tokenizer;
+  clattn_encoding tokens;
+  CHECK(clattn_tokenizer_from_text(CLATTN_TOKENIZER_CHARS, text, strlen(text),
+                                   &tokenizer));
+  CHECK(clattn_tokenizer_encode(tokenizer, text, strlen(text), NULL, &tokens));
 
   /* A model and what trains it. */
   clattn_gpt_config config;
   clattn_gpt_config_init(&config);
-  config.vocab_size = clattn_gpt_tokens_size(tokens);
+  config.vocab_size = clattn_tokenizer_size(tokenizer);
   config.context = LENGTH;
   config.layers = 1, config.heads = 2, config.embed_dim = 32;
   clattn_gpt *gpt;
@@ -57,9 +57,9 @@ int main(void) {
   for (int step = 0; step < STEPS; step++) {
     int32_t inputs[BATCH][LENGTH], targets[BATCH][LENGTH];
     for (int b = 0; b < BATCH; b++) {
-      const int64_t at = (step * 37 + b * 911) % (n - LENGTH - 1);
-      memcpy(inputs[b], ids + at, sizeof inputs[b]);
-      memcpy(targets[b], ids + at + 1, sizeof targets[b]);
+      const int64_t at = (step * 37 + b * 911) % (tokens.n - LENGTH - 1);
+      memcpy(inputs[b], tokens.ids + at, sizeof inputs[b]);
+      memcpy(targets[b], tokens.ids + at + 1, sizeof targets[b]);
     }
     float loss;
     CHECK(clattn_gpt_trainer_gradients(trainer, queue, inputs[0], targets[0],
@@ -76,29 +76,28 @@ int main(void) {
   CHECK(clattn_gpt_decoder_create(gpt, queue, true, &decoder));
   const char *prompt = "the key";
   float *logits = malloc((size_t)config.vocab_size * sizeof *logits);
-  int32_t *next;
-  int64_t count;
+  clattn_encoding read;
   if (!logits) return 1;
   CHECK(
-      clattn_gpt_tokens_encode(tokens, prompt, strlen(prompt), &next, &count));
+      clattn_tokenizer_encode(tokenizer, prompt, strlen(prompt), NULL, &read));
   printf("%s", prompt);
   for (int i = 0; i < 60; i++) {
-    CHECK(clattn_gpt_decoder_read(decoder, queue, next, count, logits));
+    CHECK(clattn_gpt_decoder_read(decoder, queue, read.ids, read.n, logits));
     int32_t best = 0;
     for (int32_t v = 1; v < config.vocab_size; v++)
       if (logits[v] > logits[best]) best = v;
-    printf("%s", clattn_gpt_tokens_text(tokens, best, NULL));
-    next[0] = best, count = 1;
+    printf("%s", clattn_tokenizer_token(tokenizer, best, NULL));
+    read.ids[0] = best, read.n = 1;
   }
   printf("\n");
 
   free(logits);
-  free(next);
-  free(ids);
+  clattn_encoding_free(&read);
+  clattn_encoding_free(&tokens);
   clattn_gpt_decoder_destroy(decoder);
   clattn_gpt_trainer_destroy(trainer);
   clattn_gpt_destroy(gpt);
-  clattn_gpt_tokens_destroy(tokens);
+  clattn_tokenizer_destroy(tokenizer);
   clattn_queue_destroy(queue);
   clattn_context_destroy(context);
   return 0;

@@ -14,16 +14,14 @@
  *   clattn_gpt            the parameters                from a seed or a file
  *   clattn_gpt_trainer    gradients, AdamW, activations
  *   clattn_gpt_decoder    logits token by token, with a KV cache or without
- *   clattn_gpt_tokens     text to tokens and back
+ *
+ * Text becomes tokens, and tokens text, by a clattn_tokenizer (clattn_text.h).
  *
  * Part of libclattn_kit; the conventions of clattn.h and clattn_kit.h hold. Calls
  * block until their results are there. Queues are in order and of the model's
  * device.
  *
- *   Lifetime  a trainer or decoder keeps its model's memory alive, but the model
- *             must outlive it: destroy the model last.
  *   Threads   a model with its trainer and decoders: one thread at a time.
- *             Tokens do not change once made: any thread, any time.
  *   Bits      the same bits at every run on a device. */
 #ifndef CLATTN_GPT_H
 #define CLATTN_GPT_H
@@ -213,48 +211,6 @@ CLATTN_API int64_t clattn_gpt_decoder_window(const clattn_gpt_decoder *decoder,
 /* Forgets everything. */
 CLATTN_API clattn_status clattn_gpt_decoder_reset(clattn_gpt_decoder *decoder,
                                                   clattn_queue *queue);
-
-/* ---- Tokens ------------------------------------------------------------------------ */
-typedef enum clattn_gpt_token_kind {
-  CLATTN_GPT_CHARS = 0, /* code points, numbered in their order from 0        */
-  CLATTN_GPT_WORDS = 1  /* clattn_kit_words, numbered by clattn_kit_vocab     */
-} clattn_gpt_token_kind;
-
-typedef struct clattn_gpt_tokens clattn_gpt_tokens;
-
-/* The vocabulary of a text: size_bytes of UTF-8, which may go afterwards.
- * INVALID_ARGUMENT: not UTF-8 (the message has the byte's offset), or empty. */
-CLATTN_API clattn_status clattn_gpt_tokens_create(clattn_gpt_token_kind kind,
-                                                  const char *text,
-                                                  size_t size_bytes,
-                                                  clattn_gpt_tokens **tokens);
-/* From a file with the tensor and metadata below. */
-CLATTN_API clattn_status clattn_gpt_tokens_load(
-    const clattn_kit_safetensors *file, clattn_gpt_tokens **tokens);
-CLATTN_API void clattn_gpt_tokens_destroy(clattn_gpt_tokens *tokens);
-/* What a file keeps: tokens.text, U8, the characters in order, or the words with
- * line feeds between them; and metadata tokens, "chars" or "words". Borrowed. */
-CLATTN_API clattn_status clattn_gpt_tokens_describe(
-    const clattn_gpt_tokens *tokens, clattn_kit_tensor *tensor,
-    clattn_kit_metadata *metadata);
-
-/* 0 for NULL. */
-CLATTN_API int32_t clattn_gpt_tokens_size(const clattn_gpt_tokens *tokens);
-CLATTN_API clattn_gpt_token_kind
-clattn_gpt_tokens_kind(const clattn_gpt_tokens *tokens);
-/* The tokens of a text, to free() by the caller. INVALID_ARGUMENT: not UTF-8, or
- * a character or word that the vocabulary does not have; the message names it. */
-CLATTN_API clattn_status
-clattn_gpt_tokens_encode(const clattn_gpt_tokens *tokens, const char *text,
-                         size_t size_bytes, int32_t **ids, int64_t *n);
-/* A token's text, terminated, owned by the vocabulary, and its bytes (may be
- * NULL); NULL and 0 out of range. */
-CLATTN_API const char *clattn_gpt_tokens_text(const clattn_gpt_tokens *tokens,
-                                              int32_t id, size_t *size_bytes);
-/* Whether a space stands between these two in a text: never between characters;
- * between words as clattn_kit_vocab_decode has it. before < 0: at the start. */
-CLATTN_API bool clattn_gpt_tokens_space(const clattn_gpt_tokens *tokens,
-                                        int32_t before, int32_t id);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,6 @@
  *
  *   safetensors   read and write named tensors
  *   layer         a clattn_mha with weights from a file or from a seed
- *   words         text to word tokens, a vocabulary, numbers and back
  *   loader        sliding windows over tokens, in batches
  *   rng           the random numbers PyTorch draws
  *   heatmap       a matrix as a picture in a terminal
@@ -13,8 +12,7 @@
  * a failure is clattn_error_message(), X_destroy(NULL) does nothing, and
  * nothing is printed except to the stream a caller hands over.
  *
- *   Threads   files, words and vocabularies do not change once made: any
- *             thread, any time. loader and layer: one thread at a time. rng: a
+ *   Threads   files do not change once open: any thread, any time. loader and layer: one thread at a time. rng: a
  *             value of the caller's.
  *   Platform  little-endian machines, as the file format is. */
 #ifndef CLATTN_KIT_H
@@ -123,6 +121,33 @@ CLATTN_API clattn_status clattn_kit_safetensors_write(
     const char *path, const clattn_kit_tensor *tensors, size_t n,
     const clattn_kit_metadata *metadata, size_t n_metadata);
 
+/* The same part by part, for files larger than memory. Of the tensors data and
+ * size_bytes are not read; the others' memory may go after _create. */
+typedef struct clattn_kit_safetensors_writer clattn_kit_safetensors_writer;
+
+/* The extent of a tensor of rank 1 that is as long as what is put in the end. At
+ * most one may grow; its bytes come last, so that it is naturally aligned unless
+ * another tensor's type is narrower. */
+#define CLATTN_KIT_GROWS ((int64_t)-1)
+
+CLATTN_API clattn_status clattn_kit_safetensors_writer_create(
+    const char *path, const clattn_kit_tensor *tensors, size_t n,
+    const clattn_kit_metadata *metadata, size_t n_metadata,
+    clattn_kit_safetensors_writer **writer);
+/* The next bytes of tensor i, in parts of any size; tensors in any order. Each
+ * call writes to the file: gather small parts. INVALID_ARGUMENT when they are
+ * more than the tensor takes. IO_ERROR ends the file: only _destroy may follow. */
+CLATTN_API clattn_status clattn_kit_safetensors_writer_put(
+    clattn_kit_safetensors_writer *writer, size_t i, const void *data,
+    size_t size_bytes);
+/* Gives the file its name. INVALID_ARGUMENT names a tensor that is not complete;
+ * the rest of it may still be put then. */
+CLATTN_API clattn_status
+clattn_kit_safetensors_writer_finish(clattn_kit_safetensors_writer *writer);
+/* Without _finish before, nothing is left of it. */
+CLATTN_API void clattn_kit_safetensors_writer_destroy(
+    clattn_kit_safetensors_writer *writer);
+
 /* Number of elements of a tensor: the product of its extents. */
 CLATTN_API int64_t clattn_kit_tensor_elements(const clattn_kit_tensor *tensor);
 /* Copies all elements, converted. Any known type to float (rounded to nearest);
@@ -202,54 +227,6 @@ CLATTN_API int64_t clattn_kit_mha_parameters(const clattn_kit_mha *mha);
 CLATTN_API clattn_status clattn_kit_mha_save(
     const clattn_kit_mha *mha, clattn_queue *queue, const char *path,
     const char *prefix, const clattn_kit_tensor *more, size_t n_more);
-
-/* ---- Words ------------------------------------------------------------------
- * Splits at the regular expression  ([,.:;?_!"()']|--|\s)  keeping delimiters
- * and dropping white space: "It's 1908--wow!" gives It ' s 1908 -- wow !
- * White space is Unicode's. */
-typedef struct clattn_kit_words clattn_kit_words;
-
-/* text is size_bytes of UTF-8 (NUL is a character like others), borrowed until
- * _destroy. INVALID_ARGUMENT: not UTF-8; the message has the byte's offset. */
-CLATTN_API clattn_status clattn_kit_words_create(const char *text,
-                                                 size_t size_bytes,
-                                                 clattn_kit_words **words);
-CLATTN_API void clattn_kit_words_destroy(clattn_kit_words *words);
-/* Number of tokens; 0 for NULL. */
-CLATTN_API size_t clattn_kit_words_count(const clattn_kit_words *words);
-/* Token i: a pointer into the text, NOT terminated, and its bytes. NULL and 0
- * when i is out of range. */
-CLATTN_API const char *clattn_kit_words_at(const clattn_kit_words *words,
-                                           size_t i, size_t *size_bytes);
-
-/* The distinct tokens in order of their bytes (which is that of code points),
- * numbered from 0, then <|endoftext|> and <|unk|>. */
-typedef struct clattn_kit_vocab clattn_kit_vocab;
-
-/* Copies what it needs: words and text may go afterwards. */
-CLATTN_API clattn_status clattn_kit_vocab_create(const clattn_kit_words *words,
-                                                 clattn_kit_vocab **vocab);
-CLATTN_API void clattn_kit_vocab_destroy(clattn_kit_vocab *vocab);
-/* Number of entries, the two special ones included; 0 for NULL. */
-CLATTN_API int32_t clattn_kit_vocab_size(const clattn_kit_vocab *vocab);
-/* The token of a number, terminated, owned by the vocabulary, and its bytes
- * (size_bytes may be NULL); NULL and 0 when it is out of range. */
-CLATTN_API const char *clattn_kit_vocab_token(const clattn_kit_vocab *vocab,
-                                              int32_t id, size_t *size_bytes);
-/* The number of a token of size_bytes; that of <|unk|> if it is not there. */
-CLATTN_API int32_t clattn_kit_vocab_id(const clattn_kit_vocab *vocab,
-                                       const char *token, size_t size_bytes);
-/* ids [number of words]. */
-CLATTN_API clattn_status clattn_kit_vocab_encode(const clattn_kit_vocab *vocab,
-                                                 const clattn_kit_words *words,
-                                                 int32_t *ids);
-/* The tokens joined by spaces, none before  , . : ; ? ! " ( ) '  .
- * Writes at most capacity bytes including the terminator (text may be NULL when
- * capacity is 0) and reports the bytes that the whole takes without it. */
-CLATTN_API clattn_status clattn_kit_vocab_decode(const clattn_kit_vocab *vocab,
-                                                 const int32_t *ids, size_t n,
-                                                 char *text, size_t capacity,
-                                                 size_t *size_bytes);
 
 /* ---- Sliding windows --------------------------------------------------------
  * Window w covers tokens i .. i+length-1 with i = w * stride, for every

@@ -9,7 +9,7 @@ packages='build-essential pkg-config libjansson-dev libpcre2-dev
   libutf8proc-dev libcriterion-dev opencl-headers ocl-icd-opencl-dev
   pocl-opencl-icd libclblast1 libopenblas0'
 [ "${1:-}" != --ci ] || packages="$packages
-  clang clang-format libclang-rt-dev oclgrind python3-numpy
+  clang clang-format libclang-rt-dev oclgrind python3-numpy python3-pip
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
 if ! command -v apt-get >/dev/null; then

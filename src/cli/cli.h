@@ -16,7 +16,8 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_devices, cli_run, cli_verify, cli_attend,
-    cli_bench, cli_tune, cli_train, cli_generate;
+    cli_bench, cli_tune, cli_train, cli_generate, cli_translate, cli_tokenize,
+    cli_bpe, cli_embed;
 
 /* ---- messages (common.c) ------------------------------------------------- */
 
@@ -86,11 +87,25 @@ const char *cli_shape(const clattn_kit_tensor *tensor,
 /* Whether to use 24-bit colours: choice 1 yes, 2 no, 0 on a terminal that has
  * them, unless NO_COLOR is set. */
 bool cli_colors(int choice);
+/* Begins a picture's heading: "layer 1 of 2, mean of 4 heads"; head -1: the mean. */
+void cli_put_head(int64_t layer, int64_t layers, int64_t head, int64_t heads);
 
 /* ---- files (file.c) ------------------------------------------------------ */
 
 /* All of a file ("-": standard input), to free(); NULL with a message. */
 char *cli_read_file(const char *path, size_t *size_bytes);
+/* The folder that a file is or would be in, to free(); NULL without memory. */
+char *cli_folder_of(const char *path);
+/* Whether a file (NULL: none) can be written, to be found before long work and
+ * not after it; false with a message. replaced: by a file beside it, which takes
+ * more than leave to write the file itself, and never replaces a device or link. */
+bool cli_writable(const char *path, bool replaced);
+/* Whether two paths are one file, or would be one; NULL is none. */
+bool cli_same_file(const char *a, const char *b);
+/* Before work begins: whether what an option names (NULL: nothing) can be written
+ * and is none of the inputs, which NULL ends; false with a message. */
+bool cli_output_file(const char *option, const char *path,
+                     const char *const *inputs);
 
 /* ---- progress (progress.c) ----------------------------------------------- */
 
@@ -107,5 +122,7 @@ void cli_progress_step(cli_progress *progress, int64_t done, int64_t total);
 void cli_progress_clear(cli_progress *progress);
 /* Seconds of a clock that only goes forward. */
 double cli_seconds(void);
+/* "40 s", "12 min", "2.5 h". */
+void cli_duration(double seconds, char *text, size_t room);
 
 #endif

@@ -250,3 +250,11 @@ bool cli_colors(int choice) {
   return term != NULL &&
          (strcmp(term, "truecolor") == 0 || strcmp(term, "24bit") == 0);
 }
+
+void cli_put_head(int64_t layer, int64_t layers, int64_t head, int64_t heads) {
+  printf("\nlayer %lld (of 0-%lld), ", (long long)layer, (long long)layers - 1);
+  if (head < 0)
+    printf("mean of %lld heads", (long long)heads);
+  else
+    printf("head %lld (of 0-%lld)", (long long)head, (long long)heads - 1);
+}

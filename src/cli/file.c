@@ -1,8 +1,11 @@
-/* file.c - a whole file in memory. */
+/* file.c - a whole file in memory; whether one can be written. */
+#define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -41,4 +44,61 @@ char *cli_read_file(const char *path, size_t *size_bytes) {
   char *bytes = read_all(stream, path, size_bytes);
   if (!standard) fclose(stream);
   return bytes;
+}
+
+char *cli_folder_of(const char *path) {
+  char *folder = strdup(path);
+  char *slash = folder == NULL ? NULL : strrchr(folder, '/');
+  if (slash != NULL) slash[slash == folder] = '\0';
+  if (slash != NULL || folder == NULL) return folder;
+  free(folder);
+  return strdup(".");
+}
+
+bool cli_writable(const char *path, bool replaced) {
+  if (path == NULL) return true;
+  struct stat info;
+  if (replaced && lstat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
+    cli_error("%s: not a regular file", path);
+    return false;
+  }
+  const bool there = access(path, F_OK) == 0;
+  bool may = !there || access(path, W_OK) == 0;
+  if (may && (!there || replaced)) {
+    char *folder = cli_folder_of(path);
+    may = folder != NULL && access(folder, W_OK) == 0;
+    free(folder);
+  }
+  if (!may) cli_error("%s: %s", path, strerror(errno));
+  return may;
+}
+
+static bool same_stat(const char *a, const char *b) {
+  struct stat x, y;
+  return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 &&
+         x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool cli_same_file(const char *a, const char *b) {
+  if (a == NULL || b == NULL) return false;
+  if (same_stat(a, b)) return true;
+  const char *const x = strrchr(a, '/'), *const y = strrchr(b, '/');
+  if (strcmp(x == NULL ? a : x + 1, y == NULL ? b : y + 1) != 0) return false;
+  char *folders[] = {cli_folder_of(a), cli_folder_of(b)};
+  const bool same = same_stat(folders[0], folders[1]);
+  free(folders[0]);
+  free(folders[1]);
+  return same;
+}
+
+bool cli_output_file(const char *option, const char *path,
+                     const char *const *inputs) {
+  if (path == NULL) return true;
+  for (; *inputs != NULL; inputs++)
+    if (strcmp(*inputs, "-") != 0 && cli_same_file(path, *inputs)) {
+      cli_error("%s: got %s, want another file than what is read", option,
+                path);
+      return false;
+    }
+  return cli_writable(path, true);
 }

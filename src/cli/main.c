@@ -6,14 +6,15 @@
 #include "cli.h"
 
 static const cli_command *const commands[] = {
-    &cli_devices, &cli_run,  &cli_verify, &cli_attend,
-    &cli_bench,   &cli_tune, &cli_train,  &cli_generate};
+    &cli_devices,   &cli_run,      &cli_verify, &cli_attend,
+    &cli_bench,     &cli_tune,     &cli_train,  &cli_generate,
+    &cli_translate, &cli_tokenize, &cli_bpe,    &cli_embed};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(FILE *stream) {
   fputs(
       "Usage: clattn COMMAND [OPTION]... [ARGUMENT]...\n"
-      "Multi-head attention, and a GPT on it, on OpenCL devices and on the "
+      "Multi-head attention, and models on it, on OpenCL devices and on the "
       "CPU.\n"
       "\n"
       "Commands:\n",

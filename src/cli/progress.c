@@ -12,6 +12,15 @@ double cli_seconds(void) {
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+void cli_duration(double seconds, char *text, size_t room) {
+  if (seconds < 100)
+    snprintf(text, room, "%.0f s", seconds);
+  else if (seconds < 6000)
+    snprintf(text, room, "%.0f min", seconds / 60);
+  else
+    snprintf(text, room, "%.1f h", seconds / 3600);
+}
+
 void cli_progress_begin(cli_progress *progress, const char *what) {
   *progress = (cli_progress){.what = what,
                              .start = cli_seconds(),

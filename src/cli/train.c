@@ -31,6 +31,7 @@ static const char help[] =
     "      --embed=N         columns (128)\n"
     "      --context=N       tokens seen at once (128)\n"
     "      --tokens=KIND     chars (default) or words\n"
+    "      --tokenizer=PATH  instead: of a vocabulary, as of `clattn bpe`\n"
     "data\n"
     "      --batch=N         windows of a step (8)\n"
     "      --accumulate=N    batches of a step, one after the other (1)\n"
@@ -64,6 +65,7 @@ enum {
   RESUME = TRAIN_FIRST_SETTING + TRAIN_SETTINGS,
   EXPORT,
   DTYPE,
+  TOKENIZER,
   LOG,
   EPOCHS,
   EVAL_EVERY,
@@ -77,6 +79,7 @@ static const struct option own_options[] = {
     {"resume", no_argument, NULL, RESUME},
     {"export", required_argument, NULL, EXPORT},
     {"dtype", required_argument, NULL, DTYPE},
+    {"tokenizer", required_argument, NULL, TOKENIZER},
     {"log", required_argument, NULL, LOG},
     {"epochs", required_argument, NULL, EPOCHS},
     {"eval-every", required_argument, NULL, EVAL_EVERY},
@@ -105,6 +108,9 @@ static bool set_option(train_options *o, int option, const char *text) {
       choice = cli_choice(&cli_train, "--dtype", text, dtypes);
       if (choice >= 0) o->dtype = types[choice];
       return choice >= 0;
+    case TOKENIZER:
+      o->tokenizer = text;
+      return true;
     case LOG:
       o->log = text;
       return true;
@@ -159,6 +165,12 @@ static int parse(int argc, char **argv, train_options *o) {
     if (option == '?') return status == CLI_OK ? -1 : status; /* --help */
     if (!set_option(o, option, optarg)) return CLI_USAGE;
   }
+  if (o->tokenizer != NULL && o->resume)
+    return cli_usage(&cli_train,
+                     "--tokenizer: --resume takes that of the checkpoint");
+  if (o->tokenizer != NULL && (o->given >> TRAIN_TOKENS & 1) != 0)
+    return cli_usage(&cli_train, "--tokenizer: want it without --tokens");
+  if (o->tokenizer != NULL) o->settings.tokens = TRAIN_TOKENIZER;
   if (o->resume && optind == argc)
     return cli_usage(&cli_train,
                      "train: want one TEXT, the one the run began with");
@@ -296,12 +308,12 @@ static bool steps(run *r) {
 static void introduce(const run *r) {
   const train_settings *s = &r->options->settings;
   const int64_t step = clattn_gpt_trainer_step(r->model->trainer);
+  static const char *const names[] = {"characters", "words", "tokens"};
   char label[160];
   cli_device_label(r->model->context, r->model->device, label, sizeof label);
   printf("%s: %lld %s, %ld different; %lld windows for training\n",
-         r->options->text, (long long)r->data->count,
-         s->tokens ? "words" : "characters",
-         (long)clattn_gpt_tokens_size(r->data->tokens),
+         r->options->text, (long long)r->data->tokens.n, names[s->tokens],
+         (long)clattn_tokenizer_size(r->data->tokenizer),
          (long long)clattn_kit_loader_windows(r->data->loader));
   printf(
       "%lld layers, %lld heads, %lld columns, context %lld: %lld parameters, "
@@ -356,55 +368,6 @@ static bool run_all(run *r) {
   return done;
 }
 
-/* The folder that a file is or would be in; NULL without memory. */
-static char *folder_of(const char *path) {
-  char *folder = strdup(path);
-  char *slash = folder == NULL ? NULL : strrchr(folder, '/');
-  if (slash != NULL) slash[slash == folder] = '\0';
-  if (slash != NULL || folder == NULL) return folder;
-  free(folder);
-  return strdup(".");
-}
-
-/* Found before training, not after it. replaced: by a file beside it, which takes
- * more than leave to write the file itself, and never replaces a device or link. */
-static bool writable(const char *path, bool replaced) {
-  if (path == NULL) return true;
-  struct stat info;
-  if (replaced && lstat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
-    cli_error("%s: not a regular file", path);
-    return false;
-  }
-  const bool there = access(path, F_OK) == 0;
-  bool may = !there || access(path, W_OK) == 0;
-  if (may && (!there || replaced)) {
-    char *folder = folder_of(path);
-    may = folder != NULL && access(folder, W_OK) == 0;
-    free(folder);
-  }
-  if (!may) cli_error("%s: %s", path, strerror(errno));
-  return may;
-}
-
-static bool same_stat(const char *a, const char *b) {
-  struct stat x, y;
-  return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 &&
-         x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-/* Whether two paths are one file, or would be one. */
-static bool same_file(const char *a, const char *b) {
-  if (a == NULL || b == NULL) return false;
-  if (same_stat(a, b)) return true;
-  const char *const x = strrchr(a, '/'), *const y = strrchr(b, '/');
-  if (strcmp(x == NULL ? a : x + 1, y == NULL ? b : y + 1) != 0) return false;
-  char *folders[] = {folder_of(a), folder_of(b)};
-  const bool same = same_stat(folders[0], folders[1]);
-  free(folders[0]);
-  free(folders[1]);
-  return same;
-}
-
 /* One file for two purposes would be lost to the second. */
 static bool all_differ(const train_options *o) {
   const struct {
@@ -415,7 +378,7 @@ static bool all_differ(const train_options *o) {
                {"--log", o->log}};
   for (size_t i = 0; i < sizeof files / sizeof *files; i++)
     for (size_t j = 0; j < i; j++)
-      if (same_file(files[i].path, files[j].path)) {
+      if (cli_same_file(files[i].path, files[j].path)) {
         cli_error("%s: got %s, want another file than %s", files[i].name,
                   files[i].path, files[j].name);
         return false;
@@ -426,12 +389,12 @@ static bool all_differ(const train_options *o) {
 static int start(train_options *o, train_data *data, train_model *model,
                  clattn_kit_safetensors **file) {
   if (!all_differ(o)) return CLI_FAILED;
-  if (!writable(o->out, true) || !writable(o->export, true) ||
-      !writable(o->log, false))
+  if (!cli_writable(o->out, true) || !cli_writable(o->export, true) ||
+      !cli_writable(o->log, false))
     return CLI_FAILED;
   if (o->resume && (*file = train_checkpoint_open(o)) == NULL)
     return CLI_FAILED;
-  if (!train_data_read(o, data) ||
+  if (!train_data_read(o, *file, data) ||
       (*file != NULL && !train_checkpoint_check(o, data, *file)) ||
       !train_data_windows(o, data))
     return CLI_FAILED;

@@ -3,6 +3,7 @@
 #define CLATTN_SRC_CLI_TRAIN_H
 
 #include "clattn_gpt.h"
+#include "clattn_text.h"
 #include "cli.h"
 
 /* What a run depends on, and a checkpoint keeps. The numbers are those of the
@@ -15,8 +16,9 @@ typedef struct train_settings {
 
 typedef struct train_options {
   const char *text, *device, *out, *export, *log;
-  clattn_dtype dtype; /* of export */
-  int64_t epochs;     /* 0: by steps */
+  const char *tokenizer; /* file or folder; NULL: made from the text */
+  clattn_dtype dtype;    /* of export */
+  int64_t epochs;        /* 0: by steps */
   int64_t eval_every, save_every;
   bool resume;
   train_settings settings;
@@ -25,7 +27,7 @@ typedef struct train_options {
 
 /* ---- settings (train_settings.c) ----------------------------------------- */
 
-enum { TRAIN_SETTINGS = 17, TRAIN_FIRST_SETTING = 256 };
+enum { TRAIN_SETTINGS = 17, TRAIN_TOKENS = 10, TRAIN_FIRST_SETTING = 256 };
 
 /* Setting i as an option of getopt: val TRAIN_FIRST_SETTING + i. */
 struct option train_setting_option(int i);
@@ -44,15 +46,20 @@ bool train_settings_resume(train_options *options,
 /* ---- text (train_data.c) ------------------------------------------------- */
 
 typedef struct train_data {
-  clattn_gpt_tokens *tokens;
-  int32_t *ids; /* [count]: first those for training, then for validation */
-  int64_t count, training;
+  clattn_tokenizer *tokenizer;
+  clattn_encoding tokens; /* first those for training, then for validation */
+  int64_t training;
   char hash[48];                          /* of the text */
   clattn_kit_loader *loader, *validation; /* validation NULL: none */
 } train_data;
 
-/* The text's bytes; NULL after a message. */
-bool train_data_read(const train_options *options, train_data *data);
+/* The kinds of tokens of settings.tokens, NULL behind the last. */
+enum { TRAIN_CHARS, TRAIN_WORDS, TRAIN_TOKENIZER };
+extern const char *const train_token_kinds[];
+/* The text as tokens, with `file` (else NULL) by the vocabulary that it has.
+ * False after a message. */
+bool train_data_read(const train_options *options,
+                     const clattn_kit_safetensors *file, train_data *data);
 /* Once the settings are known: windows of both parts. */
 bool train_data_windows(const train_options *options, train_data *data);
 void train_data_free(train_data *data);

@@ -19,18 +19,37 @@ static uint64_t hash(const char *text, size_t size_bytes) {
   return h;
 }
 
-bool train_data_read(const train_options *options, train_data *data) {
+/* The text's own vocabulary, or one that was made before. */
+static bool make_tokenizer(const train_options *o,
+                           const clattn_kit_safetensors *file, const char *text,
+                           size_t size_bytes, clattn_tokenizer **tokenizer) {
+  if (o->settings.tokens != TRAIN_TOKENIZER)
+    return ok(o->text, clattn_tokenizer_from_text(
+                           (clattn_tokenizer_kind)o->settings.tokens, text,
+                           size_bytes, tokenizer));
+  if (file != NULL)
+    return ok(o->out, clattn_tokenizer_from_safetensors(file, tokenizer));
+  if (clattn_tokenizer_load(o->tokenizer, NULL, tokenizer) == CLATTN_OK)
+    return true;
+  cli_error("--tokenizer: %s", clattn_error_message());
+  return false;
+}
+
+bool train_data_read(const train_options *options,
+                     const clattn_kit_safetensors *file, train_data *data) {
+  clattn_encode_options plain;
+  clattn_encode_options_init(&plain);
+  plain.add_special = false;
   size_t size_bytes;
   char *text = cli_read_file(options->text, &size_bytes);
   if (text == NULL) return false;
   snprintf(data->hash, sizeof data->hash, "%zu bytes, %016" PRIx64, size_bytes,
            hash(text, size_bytes));
   const bool done =
-      ok(options->text, clattn_gpt_tokens_create(
-                            (clattn_gpt_token_kind)options->settings.tokens,
-                            text, size_bytes, &data->tokens)) &&
-      ok(options->text, clattn_gpt_tokens_encode(data->tokens, text, size_bytes,
-                                                 &data->ids, &data->count));
+      make_tokenizer(options, file, text, size_bytes, &data->tokenizer) &&
+      ok(options->text,
+         clattn_tokenizer_encode(data->tokenizer, text, size_bytes, &plain,
+                                 &data->tokens));
   free(text);
   return done;
 }
@@ -47,8 +66,8 @@ static bool enough(const train_options *options, const char *what, int64_t n) {
 
 bool train_data_windows(const train_options *options, train_data *data) {
   const train_settings *s = &options->settings;
-  const int64_t rest = (int64_t)((double)data->count * s->validation);
-  data->training = data->count - rest;
+  const int64_t rest = (int64_t)((double)data->tokens.n * s->validation);
+  data->training = data->tokens.n - rest;
   if (!enough(options, rest > 0 ? " for training" : "", data->training) ||
       (rest > 0 && !enough(options, " for validation", rest)))
     return false;
@@ -59,7 +78,7 @@ bool train_data_windows(const train_options *options, train_data *data) {
   config.batch = s->batch;
   config.seed = (uint32_t)s->seed;
   if (!ok(options->text,
-          clattn_kit_loader_create(&config, data->ids, data->training,
+          clattn_kit_loader_create(&config, data->tokens.ids, data->training,
                                    &data->loader)))
     return false;
   if (clattn_kit_loader_batches(data->loader) == 0) {
@@ -74,14 +93,14 @@ bool train_data_windows(const train_options *options, train_data *data) {
   config.stride = s->context;
   config.shuffle = config.drop_last = false;
   return ok(options->text,
-            clattn_kit_loader_create(&config, data->ids + data->training, rest,
-                                     &data->validation));
+            clattn_kit_loader_create(&config, data->tokens.ids + data->training,
+                                     rest, &data->validation));
 }
 
 void train_data_free(train_data *data) {
   clattn_kit_loader_destroy(data->loader);
   clattn_kit_loader_destroy(data->validation);
-  clattn_gpt_tokens_destroy(data->tokens);
-  free(data->ids);
+  clattn_encoding_free(&data->tokens);
+  clattn_tokenizer_destroy(data->tokenizer);
   *data = (train_data){0};
 }

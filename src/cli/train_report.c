@@ -87,23 +87,14 @@ bool train_report_begin(train_report *report, const train_options *options,
   return open_log(report, options, step);
 }
 
-static void write_duration(double seconds, char *text, size_t room) {
-  if (seconds < 100)
-    snprintf(text, room, "%.0f s", seconds);
-  else if (seconds < 6000)
-    snprintf(text, room, "%.0f min", seconds / 60);
-  else
-    snprintf(text, room, "%.1f h", seconds / 3600);
-}
-
 static void put_line(const train_report *report, FILE *stream, double now) {
   const int64_t steps = report->step - report->last_step;
   const double seconds = now - report->last;
   char left[32];
-  write_duration((now - report->start + report->paused) /
-                     (double)(report->step - report->first) *
-                     (double)(report->steps - report->step),
-                 left, sizeof left);
+  cli_duration((now - report->start + report->paused) /
+                   (double)(report->step - report->first) *
+                   (double)(report->steps - report->step),
+               left, sizeof left);
   fprintf(stream, "step %lld/%lld, loss %.4f", (long long)report->step,
           (long long)report->steps, report->loss_sum / (double)steps);
   if (!isnan(report->validation))

@@ -19,8 +19,9 @@ typedef struct setting {
 #define DECIMAL(name, field, min, max)                                         \
   { name, "train." name, offsetof(train_settings, field), true, min, max }
 
+const char *const train_token_kinds[] = {"chars", "words", "tokenizer", NULL};
 static const char *const token_words[] = {"chars", "words", NULL};
-enum { TOKENS = 10, STEPS = 7 };
+enum { TOKENS = TRAIN_TOKENS, STEPS = 7 };
 
 static const setting table[TRAIN_SETTINGS] = {
     WHOLE("layers", layers, 1, 1 << 12),
@@ -33,7 +34,7 @@ static const setting table[TRAIN_SETTINGS] = {
     [STEPS] = WHOLE("steps", steps, 0, 1e15),
     WHOLE("warmup", warmup, 0, 1e15),
     WHOLE("seed", seed, 0, UINT32_MAX),
-    [TOKENS] = WHOLE("tokens", tokens, 0, 1),
+    [TOKENS] = WHOLE("tokens", tokens, 0, TRAIN_TOKENIZER),
     DECIMAL("lr", lr, 0, 1e9),
     DECIMAL("min-lr", min_lr, 0, 1e9),
     DECIMAL("weight-decay", weight_decay, 0, 1e9),
@@ -84,7 +85,7 @@ static void write_one(const train_settings *settings, int i,
   int64_t value;
   memcpy(&value, at, sizeof value);
   if (i == TOKENS)
-    snprintf(text, TRAIN_TEXT_CHARS, "%s", token_words[value]);
+    snprintf(text, TRAIN_TEXT_CHARS, "%s", train_token_kinds[value]);
   else
     snprintf(text, TRAIN_TEXT_CHARS, "%lld", (long long)value);
 }
@@ -103,8 +104,12 @@ static bool read_one(train_settings *settings, int i, const char *text) {
   char *end;
   double value; /* out of range is infinite, or so small as is right */
   if (i == TOKENS) {
-    value = strcmp(text, token_words[1]) == 0;
-    if (strcmp(text, token_words[value != 0]) != 0) return false;
+    int kind = 0;
+    while (train_token_kinds[kind] &&
+           strcmp(text, train_token_kinds[kind]) != 0)
+      kind++;
+    if (train_token_kinds[kind] == NULL) return false;
+    value = kind;
     end = "";
   } else {
     value = strtod(text, &end);

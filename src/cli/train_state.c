@@ -69,7 +69,7 @@ static bool make_gpt(const train_options *options, const train_data *data,
                                    file, &model->gpt));
   clattn_gpt_config config;
   clattn_gpt_config_init(&config);
-  config.vocab_size = clattn_gpt_tokens_size(data->tokens);
+  config.vocab_size = clattn_tokenizer_size(data->tokenizer);
   config.context = s->context;
   config.layers = s->layers;
   config.heads = s->heads;
@@ -85,7 +85,7 @@ static bool fits(const train_options *options, const train_data *data,
   const train_settings *s = &options->settings;
   clattn_gpt_config config;
   if (!ok(clattn_gpt_get_config(model->gpt, &config))) return false;
-  if (config.vocab_size == clattn_gpt_tokens_size(data->tokens) &&
+  if (config.vocab_size == clattn_tokenizer_size(data->tokenizer) &&
       config.context == s->context && config.layers == s->layers &&
       config.heads == s->heads && config.embed_dim == s->embed &&
       config.dropout == (float)s->dropout)
@@ -155,27 +155,37 @@ bool train_checkpoint_save(const train_options *options, const train_data *data,
   train_settings_describe(&options->settings, texts, entries);
   int64_t at_epoch, at_batch;
   clattn_kit_tensor vocabulary;
+  char *vocabulary_text;
   if (!ok(clattn_kit_loader_tell(data->loader, &at_epoch, &at_batch)) ||
-      !ok(clattn_gpt_tokens_describe(data->tokens, &vocabulary,
-                                     &entries[TRAIN_SETTINGS])))
+      !ok(clattn_tokenizer_describe(data->tokenizer, &vocabulary,
+                                    &entries[TRAIN_SETTINGS],
+                                    &vocabulary_text)))
     return false;
   snprintf(epoch, sizeof epoch, "%lld", (long long)at_epoch);
   snprintf(batch, sizeof batch, "%lld", (long long)at_batch);
   entries[TRAIN_SETTINGS + 1] = (clattn_kit_metadata){epoch_key, epoch};
   entries[TRAIN_SETTINGS + 2] = (clattn_kit_metadata){batch_key, batch};
   entries[TRAIN_SETTINGS + 3] = (clattn_kit_metadata){text_key, data->hash};
-  return ok_with(
+  const bool done = ok_with(
       options->out,
       clattn_gpt_trainer_save(model->trainer, model->queue, options->out,
                               &vocabulary, 1, entries, TRAIN_SETTINGS + 4));
+  free(vocabulary_text);
+  return done;
 }
 
 bool train_export(const train_options *options, const train_data *data,
                   const train_model *model) {
   clattn_kit_tensor vocabulary;
   clattn_kit_metadata kind;
-  return ok(clattn_gpt_tokens_describe(data->tokens, &vocabulary, &kind)) &&
-         ok_with(options->export,
-                 clattn_gpt_save(model->gpt, model->queue, options->export,
-                                 options->dtype, &vocabulary, 1, &kind, 1));
+  char *text;
+  if (!ok(clattn_tokenizer_describe(data->tokenizer, &vocabulary, &kind,
+                                    &text)))
+    return false;
+  const bool done =
+      ok_with(options->export,
+              clattn_gpt_save(model->gpt, model->queue, options->export,
+                              options->dtype, &vocabulary, 1, &kind, 1));
+  free(text);
+  return done;
 }

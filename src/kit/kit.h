@@ -30,8 +30,8 @@
 #define KIT_OUT_OF_MEMORY(what)                                                \
   clattn_set_error(CLATTN_OUT_OF_MEMORY, "%s: no memory", what)
 
-/* Whether no space stands before this token when words are joined. */
-bool kit_closes(const char *token, size_t size_bytes);
+/* A file that is not what it should be. */
+#define KIT_BAD(...) clattn_set_error(CLATTN_IO_ERROR, __VA_ARGS__)
 
 /* How a message writes a shape: "[2,3,4]". */
 #define KIT_SHAPE_CHARS 192

@@ -81,9 +81,9 @@ same "$work/greedy" "$work/out" "top-k 1"
 expect 0 --device cpu --top-p 0.0001 -n 100 --seed 7 "$work/whole" "I had"
 same "$work/greedy" "$work/out" "a small top-p"
 expect 0 --device cpu -n 20 --attention "$work/model" "I had"
-says out 'layer 1 of 2, mean of 2 heads: the last 8 of 25 tokens'
+says out 'layer 1 (of 0-1), mean of 2 heads: the last 8 of 25 tokens'
 expect 0 --device cpu -n 40 --layer 0 --head 1 "$work/model" "I had"
-says out 'layer 0 of 2, head 1 of 2: the last 8 of [0-9]* tokens in sight'
+says out 'layer 0 (of 0-1), head 1 (of 0-1): the last 8 of [0-9]* tokens in sight'
 says out 'the window of 32 having slid'
 expect 0 --device cpu -n 20 --rows 3 "$work/model" "I had"
 says out 'the last 3 of 25 tokens (rows'
@@ -101,6 +101,11 @@ for chance in --temperature --top-k --top-p; do
   expect 2 $chance 1 -g "$work/whole" && says err "greedy.*$chance"
 done
 expect 2 && says err generate
+expect 2 --chat "$work/whole" x && says err 'chat.*pre-trained'
+expect 2 --dtype f16 "$work/whole" && says err 'dtype.*pre-trained'
+expect 2 --dtype f8 "$work/whole" && says err 'dtype'
+expect 1 data && says err "data: "
+expect 1 "$work/none.gguf" && says err 'none.gguf: '
 expect 2 "$work/whole" a b
 expect 2 --head 2 "$work/whole" && says err 'head.*0..1'
 expect 2 --top-p 1.5 "$work/whole" && says err top-p

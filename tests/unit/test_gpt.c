@@ -131,8 +131,8 @@ Test(gpt, gradients_of_every_tensor) {
     cr_expect(loss > 0);
     for (size_t i = 0; i < clattn_gpt_tensor_count(gpt); i++)
       check_tensor(device, gpt, trainer, i, inputs, targets);
+    clattn_gpt_destroy(gpt); /* in any order */
     clattn_gpt_trainer_destroy(trainer);
-    clattn_gpt_destroy(gpt);
   }
 }
 
@@ -467,62 +467,6 @@ Test(gpt, arguments_that_are_wrong) {
   clattn_gpt_destroy(NULL);
   clattn_gpt_trainer_destroy(NULL);
   clattn_gpt_decoder_destroy(NULL);
-  clattn_gpt_tokens_destroy(NULL);
-}
-
-/* ---- tokens -------------------------------------------------------------- */
-
-static void round_trip(clattn_gpt_token_kind kind, const char *text,
-                       const char *want) {
-  clattn_gpt_tokens *tokens = NULL, *again = NULL;
-  TH_OK(clattn_gpt_tokens_create(kind, text, strlen(text), &tokens));
-  clattn_kit_tensor tensor;
-  clattn_kit_metadata metadata;
-  TH_OK(clattn_gpt_tokens_describe(tokens, &tensor, &metadata));
-  char path[32];
-  temporary(path);
-  TH_OK(clattn_kit_safetensors_write(path, &tensor, 1, &metadata, 1));
-  clattn_kit_safetensors *file = NULL;
-  TH_OK(clattn_kit_safetensors_open(path, &file));
-  TH_OK(clattn_gpt_tokens_load(file, &again));
-  clattn_kit_safetensors_destroy(file);
-  unlink(path);
-  cr_expect_eq(clattn_gpt_tokens_size(again), clattn_gpt_tokens_size(tokens));
-  int32_t *ids = NULL;
-  int64_t n;
-  char got[256] = "";
-  TH_OK(clattn_gpt_tokens_encode(tokens, text, strlen(text), &ids, &n));
-  for (int64_t i = 0; i < n; i++) {
-    if (clattn_gpt_tokens_space(again, i ? ids[i - 1] : -1, ids[i]))
-      strcat(got, " ");
-    strcat(got, clattn_gpt_tokens_text(again, ids[i], NULL));
-  }
-  cr_expect_str_eq(got, want);
-  free(ids);
-  clattn_gpt_tokens_destroy(tokens);
-  clattn_gpt_tokens_destroy(again);
-}
-
-Test(gpt, tokens) {
-  round_trip(CLATTN_GPT_CHARS, "na\u00efve \u4e16\U0001f600!\n",
-             "na\u00efve \u4e16\U0001f600!\n");
-  round_trip(CLATTN_GPT_WORDS, "Well,  it is -- well.", "Well, it is -- well.");
-  round_trip(CLATTN_GPT_WORDS, "an <|unk|> here <|endoftext|>",
-             "an <|unk|> here <|endoftext|>");
-  clattn_gpt_tokens *tokens = NULL;
-  cr_expect_eq(clattn_gpt_tokens_create(CLATTN_GPT_CHARS, "", 0, &tokens),
-               CLATTN_INVALID_ARGUMENT);
-  cr_expect_eq(clattn_gpt_tokens_create(CLATTN_GPT_CHARS, "ab\xff", 3, &tokens),
-               CLATTN_INVALID_ARGUMENT);
-  cr_expect(strstr(clattn_error_message(), "byte 2"));
-  TH_OK(clattn_gpt_tokens_create(CLATTN_GPT_CHARS, "ab", 2, &tokens));
-  int32_t *ids = NULL;
-  int64_t n;
-  cr_expect_eq(clattn_gpt_tokens_encode(tokens, "ab\u00e9", 4, &ids, &n),
-               CLATTN_INVALID_ARGUMENT);
-  cr_expect(strstr(clattn_error_message(), "\u00e9"));
-  cr_expect(strstr(clattn_error_message(), "U+00E9"));
-  clattn_gpt_tokens_destroy(tokens);
 }
 
 /* ---- the loader's place -------------------------------------------------- */

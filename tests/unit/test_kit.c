@@ -1,4 +1,4 @@
-/* The kit: files that lie about themselves, words, windows, pictures. */
+/* The kit: files that lie about themselves, windows, pictures. */
 #define _POSIX_C_SOURCE 200809L /* mkdtemp, open_memstream */
 #include <math.h>
 #include <stdio.h>
@@ -197,64 +197,6 @@ Test(kit, safetensors_round_trip) {
   cr_expect_eq(clattn_kit_safetensors_count(NULL), 0);
   snprintf(command, sizeof command, "rm -rf %s", dir);
   cr_expect_eq(system(command), 0);
-}
-
-/* ---- words --------------------------------------------------------------- */
-
-Test(kit, words) {
-  static const char *const want[] = {"It", "'", "s", "1908", "--", "wow", "!"};
-  const char *text = "It's 1908--wow!";
-  clattn_kit_words *words = NULL;
-  clattn_kit_vocab *vocab = NULL;
-  TH_OK(clattn_kit_words_create(text, strlen(text), &words));
-  cr_assert_eq(clattn_kit_words_count(words), 7);
-  for (size_t i = 0; i < 7; i++) {
-    size_t n = 0;
-    const char *word = clattn_kit_words_at(words, i, &n);
-    cr_expect(n == strlen(want[i]) && memcmp(word, want[i], n) == 0);
-  }
-  size_t n = 5;
-  cr_expect_null(clattn_kit_words_at(words, 7, &n));
-  cr_expect_eq(n, 0);
-  TH_OK(clattn_kit_vocab_create(words, &vocab));
-  cr_expect_eq(clattn_kit_vocab_size(vocab), 9);
-  cr_expect_eq(clattn_kit_vocab_id(vocab, "never", 5), 8);
-  cr_expect_str_eq(clattn_kit_vocab_token(vocab, 8, NULL), "<|unk|>");
-  cr_expect_null(clattn_kit_vocab_token(vocab, 9, &n));
-  cr_expect_null(clattn_kit_vocab_token(vocab, -1, &n));
-  int32_t ids[7];
-  TH_OK(clattn_kit_vocab_encode(vocab, words, ids));
-  char back[64];
-  TH_OK(clattn_kit_vocab_decode(vocab, ids, 7, NULL, 0, &n));
-  TH_OK(clattn_kit_vocab_decode(vocab, ids, 7, back, sizeof back, &n));
-  cr_expect_eq(strlen(back), n);
-  TH_OK(clattn_kit_vocab_decode(vocab, ids, 7, back, 4, &n));
-  cr_expect_eq(strlen(back), 3, "cut, and terminated");
-  clattn_kit_vocab_destroy(vocab);
-  clattn_kit_words_destroy(words);
-
-  cr_expect_eq(clattn_kit_words_create("a\xff", 2, &words),
-               CLATTN_INVALID_ARGUMENT);
-  cr_expect(strstr(clattn_error_message(), "1"), "%s", clattn_error_message());
-  cr_expect_null(words);
-  cr_expect_eq(clattn_kit_words_create(NULL, 2, &words),
-               CLATTN_INVALID_ARGUMENT);
-  cr_expect_eq(clattn_kit_words_create("a", 1, NULL), CLATTN_INVALID_ARGUMENT);
-  TH_OK(clattn_kit_words_create("", 0, &words));
-  cr_expect_eq(clattn_kit_words_count(words), 0);
-  clattn_kit_words_destroy(words);
-  TH_OK(clattn_kit_words_create("a\0b", 3, &words));
-  cr_expect_eq(clattn_kit_words_count(words), 1);
-  clattn_kit_words_destroy(words);
-
-  /* NUL is a word like others: a space stands before it. */
-  TH_OK(clattn_kit_words_create("a \0", 3, &words));
-  TH_OK(clattn_kit_vocab_create(words, &vocab));
-  TH_OK(clattn_kit_vocab_encode(vocab, words, ids));
-  TH_OK(clattn_kit_vocab_decode(vocab, ids, 2, NULL, 0, &n));
-  cr_expect_eq(n, 3, "%zu bytes", n);
-  clattn_kit_vocab_destroy(vocab);
-  clattn_kit_words_destroy(words);
 }
 
 /* ---- windows ------------------------------------------------------------- */

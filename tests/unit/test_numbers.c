@@ -7,7 +7,7 @@
 #include <criterion/criterion.h>
 
 #include "../support/harness.h"
-#include "clattn_kit.h"
+#include "clattn_text.h"
 
 #define CLOSE(n, got, want, tol)                                               \
   for (int i_ = 0; i_ < (n); i_++)                                             \
@@ -284,17 +284,15 @@ static char *read_text(const char *path, size_t *bytes) {
   return text;
 }
 
-static void expect_ids(const clattn_kit_vocab *vocab, const char *text,
-                       const int32_t *want, size_t n) {
-  clattn_kit_words *words_of = NULL;
-  int32_t ids[64];
-  TH_OK(clattn_kit_words_create(text, strlen(text), &words_of));
-  cr_assert_eq(clattn_kit_words_count(words_of), n);
-  TH_OK(clattn_kit_vocab_encode(vocab, words_of, ids));
-  for (size_t i = 0; i < n; i++)
-    cr_expect_eq(ids[i], want[i], "token %zu is %d, want %d", i, ids[i],
-                 want[i]);
-  clattn_kit_words_destroy(words_of);
+static void expect_ids(const clattn_tokenizer *tokenizer, const char *text,
+                       const int32_t *want, int64_t n) {
+  clattn_encoding got;
+  TH_OK(clattn_tokenizer_encode(tokenizer, text, strlen(text), NULL, &got));
+  cr_assert_eq(got.n, n);
+  for (int64_t i = 0; i < n; i++)
+    cr_expect_eq(got.ids[i], want[i], "token %lld is %d, want %d", (long long)i,
+                 got.ids[i], want[i]);
+  clattn_encoding_free(&got);
 }
 
 Test(numbers, words) {
@@ -311,12 +309,13 @@ Test(numbers, words) {
   snprintf(path, sizeof path, "%s/data/the-verdict.txt", data);
   size_t bytes;
   char *text = read_text(path, &bytes);
-  clattn_kit_words *all = NULL;
-  clattn_kit_vocab *vocab = NULL;
-  TH_OK(clattn_kit_words_create(text, bytes, &all));
-  TH_OK(clattn_kit_vocab_create(all, &vocab));
-  cr_expect_eq(clattn_kit_words_count(all), 4690);
-  cr_expect_eq(clattn_kit_vocab_size(vocab), 1132);
+  clattn_tokenizer *vocab = NULL;
+  clattn_encoding all;
+  TH_OK(
+      clattn_tokenizer_from_text(CLATTN_TOKENIZER_WORDS, text, bytes, &vocab));
+  TH_OK(clattn_tokenizer_encode(vocab, text, bytes, NULL, &all));
+  cr_expect_eq(all.n, 4690);
+  cr_expect_eq(clattn_tokenizer_size(vocab), 1132);
   expect_ids(vocab,
              "\"It's the last he painted, you know,\" Mrs. Gisburn said with "
              "pardonable pride.",
@@ -325,20 +324,18 @@ Test(numbers, words) {
              "Hello, do you like tea? <|endoftext|> In the sunlit terraces of "
              "the palace.",
              unknown, sizeof unknown / sizeof *unknown);
-  int32_t *ids = calloc(4690, sizeof *ids);
-  TH_OK(clattn_kit_vocab_encode(vocab, all, ids));
   for (int i = 0; i < 3; i++) {
     clattn_kit_loader_config config;
     clattn_kit_loader *loader = NULL;
     clattn_kit_loader_config_init(&config);
     config.length = windows[i][0], config.stride = windows[i][1];
-    TH_OK(clattn_kit_loader_create(&config, ids, 4690, &loader));
+    TH_OK(clattn_kit_loader_create(&config, all.ids, all.n, &loader));
     cr_expect_eq(clattn_kit_loader_windows(loader), windows[i][2]);
     clattn_kit_loader_destroy(loader);
   }
-  free(ids), free(text);
-  clattn_kit_vocab_destroy(vocab);
-  clattn_kit_words_destroy(all);
+  free(text);
+  clattn_encoding_free(&all);
+  clattn_tokenizer_destroy(vocab);
 }
 
 /* ---- the oracle itself --------------------------------------------------- */
