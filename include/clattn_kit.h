@@ -230,7 +230,9 @@ CLATTN_API clattn_status clattn_kit_mha_save(
 
 /* ---- Sliding windows --------------------------------------------------------
  * Window w covers tokens i .. i+length-1 with i = w * stride, for every
- * i < n - length; its target is the same shifted by one token. */
+ * i < n - length; its target is the same shifted by one token. The tokens may lie in
+ * a mapped file (clattn_tokenizer_encode_file writes one): of a text larger than
+ * memory. */
 typedef struct clattn_kit_loader_config {
   size_t struct_size; /* set by clattn_kit_loader_config_init             */
   int64_t length;     /* tokens of a window; default 256                  */

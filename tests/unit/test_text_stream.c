@@ -207,6 +207,30 @@ Test(text_stream, failures) {
   clattn_tokenizer_destroy(t);
 }
 
+/* Windows over the ids of a mapped file: the text and they are nowhere else. */
+static void expect_windows(const int32_t *ids, const clattn_encoding *whole) {
+  enum { LENGTH = 256, STRIDE = 128 };
+  int32_t input[LENGTH], target[LENGTH];
+  clattn_kit_loader *loader = NULL;
+  clattn_kit_loader_config config;
+  clattn_kit_loader_config_init(&config);
+  config.length = LENGTH;
+  config.stride = STRIDE;
+  config.batch = 1;
+  config.shuffle = false;
+  TH_OK(clattn_kit_loader_create(&config, ids, whole->n, &loader));
+  int64_t windows = 0, got;
+  for (;; windows++) {
+    TH_OK(clattn_kit_loader_next(loader, input, target, &got));
+    if (got == 0) break;
+    const int32_t *want = whole->ids + windows * STRIDE;
+    cr_expect_eq(memcmp(input, want, sizeof input), 0);
+    cr_expect_eq(memcmp(target, want + 1, sizeof target), 0);
+  }
+  cr_expect_eq(windows, (whole->n - LENGTH - 1) / STRIDE + 1);
+  clattn_kit_loader_destroy(loader);
+}
+
 Test(text_stream, a_file_to_a_file) {
   folder f = folder_make();
   put_small_bpe(&f);
@@ -228,6 +252,7 @@ Test(text_stream, a_file_to_a_file) {
   cr_expect_eq(tensor.dtype, CLATTN_KIT_I32);
   cr_assert(n == whole.n && tensor.rank == 1 && tensor.extent[0] == n);
   cr_expect_eq(memcmp(tensor.data, whole.ids, tensor.size_bytes), 0);
+  expect_windows(tensor.data, &whole);
   clattn_kit_safetensors_destroy(file);
   clattn_encoding_free(&whole);
   /* What fails leaves nothing. */
