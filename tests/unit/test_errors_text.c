@@ -1,5 +1,6 @@
 /* Bad arguments of clattn_text.h: refused by name, and nothing changed. */
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
+#include "clattn_text.h"
 #include "errors.h"
 #include "text_files.h"
 

@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
 #include <time.h>
 
+#include "clattn_text.h"
 #include "text_files.h"
 
 /* ---- byte-level BPE beside the definition -------------------------------- */

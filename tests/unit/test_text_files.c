@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "../support/gguf_bytes.h"
+#include "clattn_text.h"
 #include "text_files.h"
 
 /* ---- files that are wrong ------------------------------------------------ */

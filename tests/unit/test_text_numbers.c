@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
 #include <jansson.h>
 
+#include "clattn_text.h"
 #include "text_files.h"
 
 /* A file or folder below CLATTN_DATA/data; skips the test without it. */

@@ -1,5 +1,6 @@
 /* Texts that come in parts: the tokens of the whole, whatever the parts. */
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
+#include "clattn_text.h"
 #include "text_files.h"
 
 typedef struct ids {

@@ -1,5 +1,6 @@
 /* Learning byte-level BPE, beside the definition done slowly. */
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
+#include "clattn_text.h"
 #include "text_files.h"
 
 enum { MOST_SYMBOLS = 4096, MOST_MERGES = 400 };

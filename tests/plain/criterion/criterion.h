@@ -47,6 +47,13 @@ void plain_log(const char *format, ...);
   PLAIN_CHECK(true, (a) > (b), #a " > " #b, __VA_ARGS__)
 #define cr_assert_leq(a, b, ...)                                               \
   PLAIN_CHECK(true, (a) <= (b), #a " <= " #b, __VA_ARGS__)
+#define cr_assert_geq(a, b, ...)                                               \
+  PLAIN_CHECK(true, (a) >= (b), #a " >= " #b, __VA_ARGS__)
+#define cr_assert_null(x, ...)                                                 \
+  PLAIN_CHECK(true, (x) == NULL, #x " is NULL", __VA_ARGS__)
+#define cr_assert_float_eq(a, b, by, ...)                                      \
+  PLAIN_CHECK(true, fabs((double)(a) - (double)(b)) <= (by), #a " is " #b,     \
+              __VA_ARGS__)
 
 #define cr_expect(x, ...) PLAIN_CHECK(false, x, #x, __VA_ARGS__)
 #define cr_expect_not(x, ...) PLAIN_CHECK(false, !(x), "not " #x, __VA_ARGS__)
@@ -60,6 +67,8 @@ void plain_log(const char *format, ...);
   PLAIN_CHECK(false, (a) < (b), #a " < " #b, __VA_ARGS__)
 #define cr_expect_leq(a, b, ...)                                               \
   PLAIN_CHECK(false, (a) <= (b), #a " <= " #b, __VA_ARGS__)
+#define cr_expect_geq(a, b, ...)                                               \
+  PLAIN_CHECK(false, (a) >= (b), #a " >= " #b, __VA_ARGS__)
 #define cr_expect_null(x, ...)                                                 \
   PLAIN_CHECK(false, (x) == NULL, #x " is NULL", __VA_ARGS__)
 #define cr_expect_not_null(x, ...)                                             \
