@@ -111,7 +111,6 @@ static void note_kind(attend_options *o, int option) {
 /* Sets one option; false after a message. */
 static bool set_option(attend_options *o, int option, const char *text) {
   static const char *const scales[] = {"all", "row", NULL};
-  static const char *const colors[] = {"auto", "always", "never", NULL};
   /* Limits that keep every product of sizes within 64 bits. */
   const int64_t most = 1 << 20;
   const cli_command *command = &cli_attend;
@@ -163,7 +162,7 @@ static bool set_option(attend_options *o, int option, const char *text) {
       o->by_row = choice == 1;
       return choice >= 0;
     case COLOR:
-      return (o->color = cli_choice(command, "--color", text, colors)) >= 0;
+      return cli_color(command, text, &o->color);
     default:
       return false;
   }

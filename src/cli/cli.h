@@ -51,6 +51,11 @@ bool cli_decimal(const cli_command *command, const char *option,
 /* One of `words` (NULL at the end); its index, or -1 with a message. */
 int cli_choice(const cli_command *command, const char *option, const char *text,
                const char *const *words);
+/* --dtype: "f32", "f16", "bf16". */
+bool cli_dtype(const cli_command *command, const char *text,
+               clattn_dtype *dtype);
+/* --color: "auto", "always", "never"; for cli_colors. */
+bool cli_color(const cli_command *command, const char *text, int *color);
 /* "auto", "fused", "unfused", "blocked". */
 bool cli_path(const cli_command *command, const char *text, clattn_path *path);
 const char *cli_path_name(clattn_path path);

@@ -158,6 +158,20 @@ int cli_choice(const cli_command *command, const char *option, const char *text,
   return -1;
 }
 
+bool cli_dtype(const cli_command *command, const char *text,
+               clattn_dtype *dtype) {
+  static const char *const names[] = {"f32", "f16", "bf16", NULL};
+  static const clattn_dtype dtypes[] = {CLATTN_F32, CLATTN_F16, CLATTN_BF16};
+  const int i = cli_choice(command, "--dtype", text, names);
+  if (i >= 0) *dtype = dtypes[i];
+  return i >= 0;
+}
+
+bool cli_color(const cli_command *command, const char *text, int *color) {
+  static const char *const words[] = {"auto", "always", "never", NULL};
+  return (*color = cli_choice(command, "--color", text, words)) >= 0;
+}
+
 static const char *const path_names[] = {"auto", "fused", "unfused", "blocked",
                                          NULL};
 

@@ -85,11 +85,7 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0}};
 
 static bool set_option(generate_options *o, int option, const char *text) {
-  static const char *const colors[] = {"auto", "always", "never", NULL};
-  static const char *const types[] = {"f32", "f16", "bf16", NULL};
-  static const int dtypes[] = {CLATTN_F32, CLATTN_F16, CLATTN_BF16};
   const cli_command *command = &cli_generate;
-  int choice;
   switch (option) {
     case 'd':
       o->device = text;
@@ -114,9 +110,7 @@ static bool set_option(generate_options *o, int option, const char *text) {
     case CHAT:
       return o->chat = true;
     case DTYPE:
-      choice = cli_choice(command, "--dtype", text, types);
-      if (choice >= 0) o->dtype = dtypes[choice];
-      return choice >= 0;
+      return cli_dtype(command, text, &o->dtype);
     case NO_CACHE:
       return o->no_cache = true;
     case ATTENTION:
@@ -131,7 +125,7 @@ static bool set_option(generate_options *o, int option, const char *text) {
       o->attention = true;
       return cli_number(command, "--rows", text, 1, 1000, &o->rows);
     case COLOR:
-      return (o->color = cli_choice(command, "--color", text, colors)) >= 0;
+      return cli_color(command, text, &o->color);
     default:
       return false;
   }

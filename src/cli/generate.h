@@ -12,7 +12,7 @@ typedef struct generate_options {
   bool no_cache, attention, greedy, chat;
   const char *chance; /* the last option about chance that was given */
   int color;
-  int dtype; /* of a pre-trained model's weights, a clattn_dtype; 0: not said */
+  clattn_dtype dtype; /* of a pre-trained model's weights; 0: not said */
 } generate_options;
 
 /* The device, and what a model's functions need of it. */

@@ -88,10 +88,7 @@ static const struct option own_options[] = {
 enum { OWN_OPTIONS = sizeof own_options / sizeof *own_options };
 
 static bool set_option(train_options *o, int option, const char *text) {
-  static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
-  static const clattn_dtype types[] = {CLATTN_F32, CLATTN_F16, CLATTN_BF16};
   const int64_t most = (int64_t)1 << 40;
-  int choice;
   switch (option) {
     case 'd':
       o->device = text;
@@ -105,9 +102,7 @@ static bool set_option(train_options *o, int option, const char *text) {
       o->export = text;
       return true;
     case DTYPE:
-      choice = cli_choice(&cli_train, "--dtype", text, dtypes);
-      if (choice >= 0) o->dtype = types[choice];
-      return choice >= 0;
+      return cli_dtype(&cli_train, text, &o->dtype);
     case TOKENIZER:
       o->tokenizer = text;
       return true;

@@ -102,8 +102,6 @@ static const struct option options[] = {
 
 /* Options that only make sense with --train. */
 static bool set_training(translate_options *o, int option, const char *text) {
-  static const char *const dtypes[] = {"f32", "f16", "bf16", NULL};
-  static const clattn_dtype types[] = {CLATTN_F32, CLATTN_F16, CLATTN_BF16};
   const struct {
     int option;
     const char *name;
@@ -122,7 +120,6 @@ static bool set_training(translate_options *o, int option, const char *text) {
       return cli_number(&cli_translate, numbers[i].name, text, numbers[i].min,
                         numbers[i].max, numbers[i].number);
     }
-  int choice;
   switch (option) {
     case 'o':
       o->training = "--out";
@@ -130,9 +127,7 @@ static bool set_training(translate_options *o, int option, const char *text) {
       return true;
     case DTYPE:
       o->training = "--dtype";
-      choice = cli_choice(&cli_translate, "--dtype", text, dtypes);
-      if (choice >= 0) o->dtype = types[choice];
-      return choice >= 0;
+      return cli_dtype(&cli_translate, text, &o->dtype);
     case LR:
       o->training = "--lr";
       return cli_decimal(&cli_translate, "--lr", text, 0, 1e3, &o->lr);
@@ -144,7 +139,6 @@ static bool set_training(translate_options *o, int option, const char *text) {
 }
 
 static bool set_option(translate_options *o, int option, const char *text) {
-  static const char *const colors[] = {"auto", "always", "never", NULL};
   const cli_command *command = &cli_translate;
   double alpha;
   switch (option) {
@@ -166,7 +160,7 @@ static bool set_option(translate_options *o, int option, const char *text) {
       o->attention = true;
       return cli_number(command, "--head", text, 0, 1 << 16, &o->head);
     case COLOR:
-      return (o->color = cli_choice(command, "--color", text, colors)) >= 0;
+      return cli_color(command, text, &o->color);
     case EVALUATE:
       return cli_number(command, "--evaluate", text, 1, 1 << 24, &o->evaluate);
     case PAIRS:

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "kit/files/map.h"
 #include "model.h"
 #include "model_config.h"
 
@@ -118,22 +119,22 @@ static clattn_status open_source(const char *path, model_spec *spec,
   struct stat about;
   if (stat(path, &about) != 0)
     return MODEL_BAD("%s: there is no such file or folder", path);
-  char config[4096];
   const bool folder = S_ISDIR(about.st_mode);
-  const int n = snprintf(config, sizeof config, "%s/config.json", path);
-  if (n < 0 || (size_t)n >= sizeof config)
-    return MODEL_BAD("%.100s...: this path is too long", path);
-  if (folder && stat(config, &about) == 0) {
-    KIT_TRY(model_spec_of_folder(path, spec));
-    return clattn_weights_open(path, weights);
-  }
+  char *config = NULL;
+  KIT_TRY(kit_path_join(path, "config.json", &config));
+  const bool configured = folder && stat(config, &about) == 0;
+  clattn_status status = CLATTN_OK;
+  if (configured) status = model_spec_of_config(config, spec);
+  free(config);
+  KIT_TRY(status);
+  if (configured) return clattn_weights_open(path, weights);
   KIT_TRY(clattn_weights_open(path, weights));
   if (clattn_weights_text(*weights, "general.architecture") != NULL)
     return model_spec_of_gguf(*weights, path, spec);
   if (folder) return MODEL_BAD("%s: there is no config.json in it", path);
   clattn_kit_safetensors *file = NULL;
   KIT_TRY(clattn_kit_safetensors_open(path, &file));
-  const clattn_status status = model_spec_of_gpt(file, path, spec);
+  status = model_spec_of_gpt(file, path, spec);
   clattn_kit_safetensors_destroy(file);
   return status;
 }

@@ -42,9 +42,9 @@ typedef struct model_spec {
   double low_frequency, high_frequency, old_positions;
 } model_spec;
 
-/* From FOLDER/config.json, from a GGUF file's metadata, from a file of
+/* From a config.json, from a GGUF file's metadata, from a file of
  * `clattn train`. */
-clattn_status model_spec_of_folder(const char *folder, model_spec *spec);
+clattn_status model_spec_of_config(const char *path, model_spec *spec);
 clattn_status model_spec_of_gguf(const clattn_weights *weights,
                                  const char *path, model_spec *spec);
 clattn_status model_spec_of_gpt(const clattn_kit_safetensors *file,

@@ -320,22 +320,14 @@ clattn_status model_spec_check(const model_spec *spec, const char *path) {
   return CLATTN_OK;
 }
 
-clattn_status model_spec_of_folder(const char *folder, model_spec *spec) {
+clattn_status model_spec_of_config(const char *path, model_spec *spec) {
   model_spec_init(spec);
-  const size_t room = strlen(folder) + sizeof "/config.json";
-  char *path = malloc(room);
-  if (path == NULL) return KIT_OUT_OF_MEMORY("model");
-  snprintf(path, room, "%s/config.json", folder);
   json_error_t error;
   json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-  clattn_status status;
-  if (root == NULL) {
-    status = MODEL_BAD("%s: line %d: %s", path, error.line, error.text);
-  } else {
-    const settings s = {root, path};
-    status = read_settings(&s, spec);
-  }
+  if (root == NULL)
+    return MODEL_BAD("%s: line %d: %s", path, error.line, error.text);
+  const settings s = {root, path};
+  const clattn_status status = read_settings(&s, spec);
   json_decref(root);
-  free(path);
   return status;
 }
