@@ -6,10 +6,12 @@
 set -eu
 
 packages='build-essential pkg-config libjansson-dev libpcre2-dev
-  libutf8proc-dev libcriterion-dev opencl-headers ocl-icd-opencl-dev
+  libutf8proc-dev libpango1.0-dev fonts-dejavu-core libcriterion-dev
+  opencl-headers ocl-icd-opencl-dev
   pocl-opencl-icd libclblast1 libopenblas0'
 [ "${1:-}" != --ci ] || packages="$packages
   clang clang-format libclang-rt-dev oclgrind python3-numpy python3-pip
+  chromium chromium-driver python3-selenium
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
 if ! command -v apt-get >/dev/null; then

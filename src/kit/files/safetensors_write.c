@@ -5,14 +5,11 @@
  * a tensor that grows has no end yet: it comes last, and the header leaves room
  * for any length. */
 #define _POSIX_C_SOURCE 200809L
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "shared/replace.h"
 #include "safetensors.h"
 
 typedef struct written_tensor {
@@ -22,10 +19,7 @@ typedef struct written_tensor {
 } written_tensor;
 
 struct clattn_kit_safetensors_writer {
-  char *path, *temporary; /* temporary NULL: none is there any more */
-  int fd;                 /* -1: closed */
-  bool exists;            /* path: a file of this mode */
-  mode_t mode;
+  clt_replacement file;
   json_t *header;
   size_t header_bytes;     /* room for its text, a multiple of 8 */
   written_tensor *tensors; /* [count] in the caller's order */
@@ -155,57 +149,17 @@ static void settle(json_t *header, const char *name,
 
 /* ---- the file -------------------------------------------------------------- */
 
-/* Writes at a place, whatever the system takes at a time. errno. */
-static bool put_at(int fd, const void *data, size_t size_bytes, off_t place) {
-  const char *at = data;
-  while (size_bytes > 0) {
-    const ssize_t n = pwrite(fd, at, size_bytes, place);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    at += n, place += n, size_bytes -= (size_t)n;
-  }
-  return true;
-}
-
-/* A temporary file in the same directory. */
-static clattn_status open_temporary(clattn_kit_safetensors_writer *writer) {
-  struct stat old;
-  writer->exists = lstat(writer->path, &old) == 0;
-  /* A rename would replace a device, a pipe or a link by a file of its name. */
-  if (writer->exists && !S_ISREG(old.st_mode))
-    return KIT_BAD("%s: not a regular file", writer->path);
-  writer->mode =
-      writer->exists ? old.st_mode & 0777 : 0666; /* less the umask */
-  const size_t room = strlen(writer->path) + 32;
-  char *name = malloc(room);
-  if (name == NULL) return KIT_OUT_OF_MEMORY("safetensors");
-  for (unsigned i = 0; writer->fd < 0 && i < 100; i++) {
-    snprintf(name, room, "%s.%ld.%u", writer->path, (long)getpid(), i);
-    writer->fd =
-        open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, writer->mode);
-    if (writer->fd < 0 && errno != EEXIST) break;
-  }
-  if (writer->fd < 0) {
-    free(name);
-    return KIT_BAD("%s: %s", writer->path, strerror(errno));
-  }
-  writer->temporary = name;
-  return CLATTN_OK;
-}
-
 static clattn_status make(clattn_kit_safetensors_writer *writer,
                           const char *path, const clattn_kit_tensor *tensors,
                           size_t n, const clattn_kit_metadata *metadata,
                           size_t n_metadata) {
-  writer->path = strdup(path);
   writer->header = json_object();
   writer->tensors = calloc(n + 1, sizeof *writer->tensors);
   writer->names = calloc(n + 1, sizeof *writer->names);
   placed *order = calloc(n + 1, sizeof *order);
   writer->count = n;
   clattn_status status;
-  if (!writer->path || !writer->header || !writer->tensors || !writer->names ||
-      !order)
+  if (!writer->header || !writer->tensors || !writer->names || !order)
     status = KIT_OUT_OF_MEMORY("safetensors");
   else
     status = describe_metadata(writer->header, metadata, n_metadata);
@@ -218,7 +172,7 @@ static clattn_status make(clattn_kit_safetensors_writer *writer,
   KIT_REQUIRE(writer->header_bytes <= MAX_HEADER_BYTES,
               "metadata: got a header of %zu bytes, want at most %u",
               writer->header_bytes, MAX_HEADER_BYTES);
-  return open_temporary(writer);
+  return clt_replace_begin(path, &writer->file);
 }
 
 clattn_status clattn_kit_safetensors_writer_create(
@@ -233,7 +187,7 @@ clattn_status clattn_kit_safetensors_writer_create(
               "metadata: got NULL, want %zu", n_metadata);
   clattn_kit_safetensors_writer *made = calloc(1, sizeof *made);
   if (made == NULL) return KIT_OUT_OF_MEMORY("safetensors");
-  made->fd = -1;
+  made->file.fd = -1;
   const clattn_status status =
       make(made, path, tensors, n, metadata, n_metadata);
   if (status != CLATTN_OK) {
@@ -248,7 +202,7 @@ clattn_status clattn_kit_safetensors_writer_put(
     clattn_kit_safetensors_writer *writer, size_t i, const void *data,
     size_t size_bytes) {
   KIT_REQUIRE(writer != NULL, "writer: got NULL, want a writer");
-  KIT_REQUIRE(writer->fd >= 0, "writer: its file is finished or broken");
+  KIT_REQUIRE(writer->file.fd >= 0, "writer: its file is finished or broken");
   KIT_REQUIRE(i < writer->count, "i: got %zu, want less than %zu", i,
               writer->count);
   if (size_bytes == 0) return CLATTN_OK;
@@ -262,38 +216,30 @@ clattn_status clattn_kit_safetensors_writer_put(
               size_bytes, writer->names[i], room);
   const size_t place =
       LENGTH_BYTES + writer->header_bytes + tensor->offset + tensor->done;
-  if (!put_at(writer->fd, data, size_bytes, (off_t)place)) {
-    const int why = errno;
-    close(writer->fd); /* half a part may be there: nothing can go on */
-    writer->fd = -1;
-    return KIT_BAD("%s: %s", writer->path, strerror(why));
-  }
+  KIT_TRY(clt_replace_put(&writer->file, data, size_bytes, (int64_t)place));
   tensor->done += size_bytes;
   return CLATTN_OK;
 }
 
 /* The header before the tensors' bytes, in the room that was left for it. */
-static bool put_header(const clattn_kit_safetensors_writer *writer) {
+static clattn_status put_header(clattn_kit_safetensors_writer *writer) {
   const size_t room = LENGTH_BYTES + writer->header_bytes;
   char *bytes = malloc(room);
-  if (bytes == NULL) {
-    errno = ENOMEM;
-    return false;
-  }
+  if (bytes == NULL) return KIT_OUT_OF_MEMORY("safetensors");
   memset(bytes, ' ', room);
   for (unsigned i = 0; i < LENGTH_BYTES; i++)
     bytes[i] = (char)((uint64_t)writer->header_bytes >> (8 * i));
   json_dumpb(writer->header, bytes + LENGTH_BYTES, writer->header_bytes,
              JSON_COMPACT);
-  const bool ok = put_at(writer->fd, bytes, room, 0);
+  const clattn_status status = clt_replace_put(&writer->file, bytes, room, 0);
   free(bytes);
-  return ok;
+  return status;
 }
 
 clattn_status clattn_kit_safetensors_writer_finish(
     clattn_kit_safetensors_writer *writer) {
   KIT_REQUIRE(writer != NULL, "writer: got NULL, want a writer");
-  KIT_REQUIRE(writer->fd >= 0, "writer: its file is finished or broken");
+  KIT_REQUIRE(writer->file.fd >= 0, "writer: its file is finished or broken");
   for (size_t i = 0; i < writer->count; i++) {
     const written_tensor *tensor = &writer->tensors[i];
     if (tensor->grows) {
@@ -307,35 +253,19 @@ clattn_status clattn_kit_safetensors_writer_finish(
                   tensor->done, tensor->size_bytes);
     }
   }
-  /* On disk before it gets the name. */
-  bool ok = put_header(writer) &&
-            (!writer->exists || fchmod(writer->fd, writer->mode) == 0) &&
-            fsync(writer->fd) == 0;
-  int why = errno;
-  const bool closed = close(writer->fd) == 0;
-  writer->fd = -1;
-  if (ok && !(closed && rename(writer->temporary, writer->path) == 0)) {
-    why = errno;
-    ok = false;
-  }
-  if (!ok) return KIT_BAD("%s: %s", writer->path, strerror(why));
-  free(writer->temporary);
-  writer->temporary = NULL;
-  return CLATTN_OK;
+  KIT_TRY(put_header(writer));
+  return clt_replace_commit(&writer->file);
 }
 
 void clattn_kit_safetensors_writer_destroy(
     clattn_kit_safetensors_writer *writer) {
   if (writer == NULL) return;
-  if (writer->fd >= 0) close(writer->fd);
-  if (writer->temporary != NULL) unlink(writer->temporary);
   for (size_t i = 0; writer->names != NULL && i < writer->count; i++)
     free(writer->names[i]);
   free(writer->names);
   free(writer->tensors);
   json_decref(writer->header);
-  free(writer->temporary);
-  free(writer->path);
+  clt_replace_free(&writer->file);
   free(writer);
 }
 
