@@ -720,13 +720,17 @@ CLATTN_API clattn_status clattn_mha_create(clattn_context *context, int device,
 CLATTN_API void clattn_mha_destroy(clattn_mha *mha);
 
 typedef struct clattn_mha_args {
-  size_t struct_size;      /* set by clattn_mha_args_init                     */
-  clattn_tensor query;     /* [B,1,L,E]                                       */
-  clattn_tensor key;       /* [B,1,S,kdim]; absent: the query                 */
-  clattn_tensor value;     /* [B,1,S,vdim]; absent: the key                   */
-  clattn_tensor output;    /* [B,1,L,out_dim]                                 */
-  clattn_tensor weights;   /* as in clattn_args                               */
-  clattn_tensor attn_mask; /* optional BOOL, as clattn_args.mask      */
+  size_t struct_size;    /* set by clattn_mha_args_init                     */
+  clattn_tensor query;   /* [B,1,L,E]                                       */
+  clattn_tensor key;     /* [B,1,S,kdim]; absent: the query                 */
+  clattn_tensor value;   /* [B,1,S,vdim]; absent: the key                   */
+  clattn_tensor output;  /* [B,1,L,out_dim]                                 */
+  clattn_tensor weights; /* as in clattn_args                               */
+  /* Optional outputs: queries [B,num_heads,L,head_dim] and the keys of this call
+   * [B,num_kv_heads,S,head_dim] as they are multiplied, projected and turned;
+   * any float type and strides. */
+  clattn_tensor projected_query, projected_key;
+  clattn_tensor attn_mask;        /* optional BOOL, as clattn_args.mask      */
   clattn_tensor key_padding_mask; /* optional BOOL [B|1,1,1,T]               */
   clattn_tensor bias, kv_lengths, q_starts, alibi_slopes, sinks;
   int64_t q_start; /* default CLATTN_AT_END                           */

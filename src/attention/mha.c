@@ -210,6 +210,28 @@ clattn_status clt_mha_check_inputs(const clattn_mha *mha,
   return CLATTN_OK;
 }
 
+/* What is to be told of the projections. */
+static clattn_status check_projected(const clattn_mha *mha,
+                                     const clattn_mha_args *args,
+                                     const clt_mha_inputs *in) {
+  const clattn_mha_config *c = &mha->config;
+  const clt_want query = {.name = "args->projected_query",
+                          .dtypes = CLT_FLOATS,
+                          .extent = {in->B, c->num_heads, in->L, c->head_dim},
+                          .output = true,
+                          .optional = true};
+  CLT_TRY(clt_tensor_check(mha->device, &args->projected_query, &query));
+  const clt_want key = {.name = "args->projected_key",
+                        .dtypes = CLT_FLOATS,
+                        .extent = {in->B, c->num_kv_heads, in->S, c->head_dim},
+                        .output = true,
+                        .optional = true};
+  CLT_TRY(clt_tensor_check(mha->device, &args->projected_key, &key));
+  if (!args->projected_query.buffer && !args->projected_key.buffer)
+    return CLATTN_OK;
+  return clt_guard_kernel(mha->device, CLT_K_COPY);
+}
+
 /* The outputs' memory meets nothing that the layer reads, nor each other. */
 static clattn_status check_overlap(const clattn_mha *mha,
                                    const clattn_mha_args *args,
@@ -223,7 +245,9 @@ static clattn_status check_overlap(const clattn_mha *mha,
     const clattn_tensor *t;
     const char *name;
   } outputs[] = {{&args->output, "args->output"},
-                 {&args->weights, "args->weights"}},
+                 {&args->weights, "args->weights"},
+                 {&args->projected_query, "args->projected_query"},
+                 {&args->projected_key, "args->projected_key"}},
     read[] = {{&in->query, "args->query"},
               {&in->key, "args->key"},
               {&in->value, "args->value"},
@@ -249,12 +273,15 @@ static clattn_status check_overlap(const clattn_mha *mha,
               {&w->o_bias, "the layer's o_bias"},
               {&mha->config.rotary_cos, "the layer's rotary_cos"},
               {&mha->config.rotary_sin, "the layer's rotary_sin"}};
-  for (int o = 0; o < 2; o++)
+  for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++) {
     for (size_t i = 0; i < sizeof read / sizeof *read; i++)
       CLT_TRY(clt_tensor_disjoint(outputs[o].t, outputs[o].name, read[i].t,
                                   read[i].name));
-  return clt_tensor_disjoint(&args->output, "args->output", &args->weights,
-                             "args->weights");
+    for (size_t i = 0; i < o; i++)
+      CLT_TRY(clt_tensor_disjoint(outputs[i].t, outputs[i].name, outputs[o].t,
+                                  outputs[o].name));
+  }
+  return CLATTN_OK;
 }
 
 static clattn_status check_cache(const clattn_mha *mha,
@@ -411,6 +438,10 @@ static clattn_status add_forward(clattn_mha *mha, clt_work *work,
   CLT_TRY(add_linear(work, &in->key, &w->k_weight, &w->k_bias, &m.k));
   CLT_TRY(add_linear(work, &in->value, &w->v_weight, &w->v_bias, &m.v));
   CLT_TRY(clt_mha_add_rotary(mha, work, args, &m.q, &m.k, false));
+  if (args->projected_query.buffer)
+    clt_copy_add(work, &m.q, &args->projected_query);
+  if (args->projected_key.buffer)
+    clt_copy_add(work, &m.k, &args->projected_key);
   CLT_TRY(add_attention(mha, work, args, &m, in, T));
   const clattn_tensor rows = clt_mha_joined(&m.joined);
   return clt_linear_add(work, &rows, &w->o_weight, &w->o_bias, &args->output);
@@ -461,6 +492,7 @@ clattn_status clattn_mha_forward(clattn_mha *mha, clattn_queue *queue,
   CLT_TRY(clt_mha_check_call(mha, queue, wait, n_wait));
   clt_mha_inputs in;
   CLT_TRY(clt_mha_check_inputs(mha, args, &in));
+  CLT_TRY(check_projected(mha, args, &in));
   CLT_TRY(check_cache(mha, args, in.B));
   CLT_TRY(check_overlap(mha, args, &in));
 
