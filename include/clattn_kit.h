@@ -287,12 +287,16 @@ typedef enum clattn_kit_heatmap_style {
 typedef struct clattn_kit_heatmap_config {
   size_t struct_size; /* set by clattn_kit_heatmap_config_init            */
   clattn_kit_heatmap_style style; /* default SHADES                          */
-  bool by_row;       /* each row by its own largest value; default false */
-  float low, high;   /* values shown empty and full; NaN (default): 0 and
+  bool by_row;           /* each row by its own largest value; default false */
+  float low, high;       /* values shown empty and full; NaN (default): 0 and
                           * the largest value. Not with by_row               */
-  int label_columns; /* widest label, the rest is cut; default 12        */
-  bool legend;       /* a last line says what the shades mean; default
+  int label_columns;     /* widest label, the rest is cut; default 12        */
+  bool legend;           /* a last line says what the shades mean; default
                           * true                                             */
+  bool root;             /* shades by the square root of a value's place between
+                      * low and high: small ones are seen; default false */
+  const uint8_t *hidden; /* [rows, cols] 1: a cell that is left as the
+                          * ground; NULL (default): none */
 } clattn_kit_heatmap_config;
 
 CLATTN_API void clattn_kit_heatmap_config_init(
@@ -308,6 +312,15 @@ CLATTN_API clattn_status clattn_kit_heatmap(
     const clattn_kit_heatmap_config *config, const float *matrix, int64_t rows,
     int64_t cols, int64_t row_stride, const char *const *row_labels,
     const char *const *column_labels, FILE *stream);
+
+/* The colour of a place from 0 to 1 on the scale that all pictures share: viridis
+ * (van der Walt and Smith 2015), linear between nine equal steps. Places beyond are
+ * the ends, NaN is grey. */
+CLATTN_API void clattn_kit_color(double place, uint8_t rgb[3]);
+/* Writes of a UTF-8 label what has room in so many columns of a terminal, with an
+ * ellipsis where it is cut, and U+FFFD for what would move the cursor; returns the
+ * columns taken. stream NULL: nothing is written; label NULL: 0. */
+CLATTN_API int clattn_kit_label(const char *label, int columns, FILE *stream);
 
 #ifdef __cplusplus
 }

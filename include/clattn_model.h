@@ -14,7 +14,8 @@
  *   clattn_model         configuration and parameters, on a device
  *   clattn_model_run     a batch of requests: hidden states, attention, logits
  *   clattn_model_decoder token after token with a KV cache
- *   attention file       what every head attended to, as data
+ *
+ * What every head attended to, as a file: clattn_attention.h.
  *
  * Names of tensors are those of Hugging Face's checkpoints, as they are.
  *
@@ -200,6 +201,14 @@ typedef struct clattn_model_layer {
   const float *top_weights;        /* [batch, heads, length, top] */
   /* [heads, m, m] at map[b], m = ceil(n / map_block). */
   const float *const *map;
+  /* Of request b alone: queries [heads, n, head_dim] at query[b] and keys
+   * [kv_heads, n, head_dim] at key[b] as they are multiplied: projected, and
+   * turned where the model is rotary. scale: what the model multiplies the
+   * products with; window: the last keys that a row sees, itself included, 0:
+   * all. */
+  const float *const *query, *const *key;
+  double scale;
+  int64_t window;
 } clattn_model_layer;
 
 /* What is not CLATTN_OK ends the run with that status. It may not run the same
@@ -213,7 +222,8 @@ enum {
   CLATTN_WATCH_ATTENTION = 2,  /* quadratic memory, of one layer at a time */
   CLATTN_WATCH_STATISTICS = 4, /* entropy and distance */
   CLATTN_WATCH_TOP = 8,
-  CLATTN_WATCH_MAP = 16
+  CLATTN_WATCH_MAP = 16,
+  CLATTN_WATCH_QUERY_KEY = 32 /* query and key: linear memory */
 };
 
 /* Host memory of the caller's; NULL: not wanted. */
@@ -266,69 +276,6 @@ clattn_model_decoder_length(const clattn_model_decoder *decoder);
 /* Keeps the first n tokens only. */
 CLATTN_API clattn_status clattn_model_decoder_truncate(
     clattn_model_decoder *decoder, clattn_queue *queue, int64_t n);
-
-/* ---- Attention as a file ---------------------------------------------------------
- * A safetensors file (see clattn_kit.h; data_offsets count from the end of the
- * header). In Python: safetensors.safe_open(path, "np"). Metadata, all of it text:
- *
- *   format     "clattn.attention 1"
- *   kind       "encoder": rows see all keys; "decoder": those up to their own
- *   causal     "true" or "false"
- *   model      a name, for people
- *   layers, heads, kv_heads, head_dim     decimal; head h reads its keys from
- *              key head h / (heads / kv_heads)
- *   length     decimal, n: the number of tokens; rows and keys alike
- *   tokens     JSON array [n] of strings: what each token stands for, as in
- *              clattn_tokenizer_token: byte-level BPE with its leading space,
- *              WordPiece with its ##. Bytes that are not UTF-8 by themselves (a
- *              token may begin or end within a character) are U+FFFD, one for
- *              each maximal part
- *   ids        JSON array [n] of the tokens' numbers
- *   begins, ends  JSON arrays [n]: the token stands for the bytes begins[i] ..
- *              ends[i]-1 of the text, or of the pair, counted in UTF-8 and not in
- *              characters; both 0 where added[i] is 1
- *   segments   JSON array [n]: 0 text, 1 pair. Of a pair, all tokens of the text
- *              come first: [CLS] text [SEP] pair [SEP]
- *   added      JSON array [n]: 1 for [CLS] and its like, that no text stands for
- *   text       what was encoded, UTF-8; a NUL in it is written as a space
- *   pair       the second text; not there without one
- *   top, map_block                         decimal, where those tensors are there
- *
- * Tensors, for each layer N from 0, those that were asked for:
- *
- *   attention.N   F16 or F32 [heads, n, n]  [head, row, key]: the weight of a key
- *                                     in a row; rows sum to 1, before rounding
- *   entropy.N     F32 [heads, n]      in nats
- *   distance.N    F32 [heads, n]      mean of |row - key|, in tokens
- *   top_keys.N    I32 [heads, n, top] the keys of the largest weights, falling;
- *                                     -1 where a row sees fewer
- *   top_weights.N F32 [heads, n, top] their weights; 0 where there is none
- *   map.N         F32 [heads, m, m]   m = ceil(n / map_block); mean over the rows
- *                                     of a block of their weight on all keys of a
- *                                     block: rows sum to 1 */
-typedef struct clattn_attention_options {
-  size_t struct_size;     /* set by clattn_attention_options_init */
-  uint32_t watch;         /* CLATTN_WATCH_* but HIDDEN; default 0: ATTENTION |
-                    * STATISTICS up to 1024 tokens, else STATISTICS | TOP |
-                    * MAP */
-  clattn_dtype dtype;     /* of attention.N: F16 (default) or F32 */
-  int64_t top, map_block; /* defaults as in clattn_model_output */
-  const char *model_name; /* NULL: the model's kind */
-  void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
-  void *progress_user;
-} clattn_attention_options;
-
-CLATTN_API void clattn_attention_options_init(
-    clattn_attention_options *options);
-
-/* Encodes a text (and a pair; NULL: none), runs the model, and writes what every
- * layer and head attended to, layer by layer: memory does not grow with the
- * number of layers. options NULL: all defaults. A reader sees the old file or
- * the new one, never half of it. */
-CLATTN_API clattn_status clattn_model_write_attention(
-    clattn_model *model, clattn_queue *queue, const clattn_tokenizer *tokenizer,
-    const char *text, size_t size_bytes, const char *pair, size_t pair_bytes,
-    const clattn_attention_options *options, const char *path);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "attend.h"
+#include "clattn_attention.h"
 #include "pretrained.h"
 
 enum {

@@ -4,24 +4,15 @@
  *     o  n          column labels, written downwards
  *   So ████
  *  sun ▒▒██         a cell is two columns wide, so about as wide as high
- *
- * Labels come from texts anybody wrote: what a terminal would obey (escapes,
- * control characters, direction marks) is replaced, and widths are those of the
- * terminal, not of bytes. */
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
-#include "kit.h"
+#include "kit/glyph.h"
+#include "kit/kit.h"
 
 #define GAP 1 /* columns between row labels and cells */
-
-/* A grapheme: the bytes that stand in one place, and the columns they take. */
-typedef struct glyph {
-  char text[28];
-  int bytes, columns;
-} glyph;
 
 typedef struct picture {
   const clattn_kit_heatmap_config *config;
@@ -29,8 +20,9 @@ typedef struct picture {
   int64_t rows, cols, row_stride;
   const char *const *row_labels, *const *column_labels;
   float low, high;
-  int margin; /* columns that the row labels take */
-  int blanks; /* due in this line if anything follows */
+  int margin;   /* columns that the row labels take */
+  int blanks;   /* due in this line if anything follows */
+  bool colored; /* the terminal shows what follows in a cell's colours */
   FILE *stream;
 } picture;
 
@@ -46,67 +38,6 @@ void clattn_kit_heatmap_config_init(clattn_kit_heatmap_config *config) {
 }
 
 /* ---- labels -------------------------------------------------------------- */
-
-static bool harmless(utf8proc_int32_t point) {
-  switch (utf8proc_category(point)) {
-    case UTF8PROC_CATEGORY_CC: /* control                                    */
-    case UTF8PROC_CATEGORY_ZL: /* line separator                             */
-    case UTF8PROC_CATEGORY_ZP: /* paragraph separator                        */
-    case UTF8PROC_CATEGORY_CS:
-      return false;
-    case UTF8PROC_CATEGORY_CF:
-      return point == 0x200d; /* joins emoji        */
-    default:
-      return true;
-  }
-}
-
-/* The next code point of a label, U+FFFD for what must not be shown. */
-static utf8proc_int32_t next_point(const char **text) {
-  utf8proc_int32_t point;
-  const utf8proc_ssize_t bytes =
-      utf8proc_iterate((const utf8proc_uint8_t *)*text, -1, &point);
-  *text += bytes > 0 ? bytes : 1;
-  return bytes > 0 && harmless(point) ? point : 0xfffd;
-}
-
-/* Takes the next grapheme from a label; false at its end. */
-static bool next_glyph(const char **text, glyph *out) {
-  if (**text == '\0') return false;
-  out->bytes = out->columns = 0;
-  utf8proc_int32_t point = next_point(text), state = 0;
-  for (;;) {
-    utf8proc_uint8_t bytes[4];
-    const int n = (int)utf8proc_encode_char(point, bytes);
-    /* A pile of accents is cut to what fits. */
-    if (out->bytes + n < (int)sizeof out->text) {
-      memcpy(out->text + out->bytes, bytes, (size_t)n);
-      out->bytes += n;
-      const int columns = utf8proc_charwidth(point);
-      if (columns > out->columns) out->columns = columns;
-    }
-    const char *rest = *text;
-    if (*rest == '\0') break;
-    const utf8proc_int32_t following = next_point(&rest);
-    if (utf8proc_grapheme_break_stateful(point, following, &state)) break;
-    point = following;
-    *text = rest;
-  }
-  out->text[out->bytes] = '\0';
-  return true;
-}
-
-/* Columns of a whole label, and its number of glyphs. */
-static int measure(const char *label, int *glyphs) {
-  int columns = 0, n = 0;
-  glyph g;
-  while (next_glyph(&label, &g)) {
-    columns += g.columns;
-    n++;
-  }
-  if (glyphs != NULL) *glyphs = n;
-  return columns;
-}
 
 /* Lines do not end in blanks: these wait for what they precede. */
 static void spaces(picture *p, int n) { p->blanks += n; }
@@ -131,24 +62,15 @@ static void end_line(picture *p) {
   fputc('\n', p->stream);
 }
 
+static void put_glyph(void *picture, const char *text) { put(picture, text); }
+
 /* A label within `columns`, cut with an ellipsis; returns the columns taken. */
 static int put_label(picture *p, const char *label, int columns) {
-  const bool cut = measure(label, NULL) > columns;
-  int taken = 0;
-  glyph g;
-  while (next_glyph(&label, &g) && taken + g.columns + cut <= columns) {
-    put(p, g.text);
-    taken += g.columns;
-  }
-  if (cut && taken < columns) {
-    put(p, "…");
-    taken++;
-  }
-  return taken;
+  return kit_glyph_fit(label, columns, put_glyph, p);
 }
 
 static int shown_columns(const picture *p, const char *label) {
-  const int columns = measure(label, NULL);
+  const int columns = kit_glyph_columns(label, NULL);
   return columns < p->config->label_columns ? columns
                                             : p->config->label_columns;
 }
@@ -171,11 +93,11 @@ static void put_column_line(picture *p, int line, int lines, int width) {
   for (int64_t j = 0; j < p->cols; j++) {
     const char *label = p->column_labels[j] ? p->column_labels[j] : "";
     int glyphs;
-    measure(label, &glyphs);
+    kit_glyph_columns(label, &glyphs);
     const bool cut = glyphs > lines;
     int skip = line - (cut ? 0 : lines - glyphs);
-    glyph g = {.columns = 0};
-    for (; skip >= 0 && next_glyph(&label, &g); skip--) continue;
+    kit_glyph g = {.columns = 0};
+    for (; skip >= 0 && kit_glyph_next(&label, &g); skip--) continue;
     if (skip >= 0) g.columns = g.bytes = 0;
     if (cut && line == lines - 1) {
       put(p, "⋮");
@@ -195,7 +117,8 @@ static void put_column_labels(picture *p, int width) {
   int lines = 0;
   for (int64_t j = 0; j < p->cols; j++) {
     int glyphs = 0;
-    if (p->column_labels[j] != NULL) measure(p->column_labels[j], &glyphs);
+    if (p->column_labels[j] != NULL)
+      kit_glyph_columns(p->column_labels[j], &glyphs);
     if (glyphs > lines) lines = glyphs;
   }
   if (lines > p->config->label_columns) lines = p->config->label_columns;
@@ -206,10 +129,20 @@ static void put_column_labels(picture *p, int width) {
 /* ---- cells --------------------------------------------------------------- */
 
 /* Viridis (van der Walt and Smith 2015) at nine places. */
-static const unsigned char viridis[9][3] = {
+static const uint8_t viridis[9][3] = {
     {68, 1, 84},    {71, 44, 122},  {59, 81, 139},
     {44, 113, 142}, {33, 144, 141}, {39, 173, 129},
     {92, 200, 99},  {170, 220, 50}, {253, 231, 37}};
+
+void clattn_kit_color(double place, uint8_t rgb[3]) {
+  memset(rgb, 128, 3); /* not a number */
+  if (isnan(place)) return;
+  const double at = place <= 0 ? 0 : place >= 1 ? 8 : place * 8;
+  const int i = at >= 8 ? 7 : (int)at;
+  for (int c = 0; c < 3; c++)
+    rgb[c] = (uint8_t)lround(viridis[i][c] +
+                             (at - i) * (viridis[i + 1][c] - viridis[i][c]));
+}
 
 static const char *const shades[5] = {"  ", "░░", "▒▒", "▓▓", "██"};
 
@@ -230,26 +163,31 @@ static row_view view_row(const picture *p, int64_t row) {
 }
 
 /* 0 (empty) .. 1 (full); NaN where the value is not finite. */
-static float level(const row_view *row, int64_t col) {
+static float level(const picture *p, const row_view *row, int64_t col) {
   const double value = row->values[col], low = row->low, high = row->high;
   if (!isfinite(value)) return NAN;
   if (!(high > low)) return 0;
   const double place = (value - low) / (high - low);
-  return (float)(place < 0 ? 0 : place > 1 ? 1 : place);
+  const double within = place < 0 ? 0 : place > 1 ? 1 : place;
+  return (float)(p->config->root ? sqrt(within) : within);
+}
+
+static bool hidden(const picture *p, int64_t row, int64_t col) {
+  return p->config->hidden != NULL && p->config->hidden[row * p->cols + col];
 }
 
 static void put_color(picture *p, int layer, float at) {
-  int rgb[3] = {128, 128, 128}; /* not finite */
-  if (isfinite(at)) {
-    const int i = at >= 1 ? 7 : (int)(at * 8);
-    const float between = at * 8 - (float)i;
-    for (int c = 0; c < 3; c++)
-      rgb[c] =
-          (int)lroundf((float)viridis[i][c] +
-                       between * (float)(viridis[i + 1][c] - viridis[i][c]));
-  }
+  uint8_t rgb[3];
+  clattn_kit_color((double)at, rgb);
   flush_spaces(p);
+  p->colored = true;
   fprintf(p->stream, "\x1b[%d;2;%d;%d;%dm", layer, rgb[0], rgb[1], rgb[2]);
+}
+
+/* Back to the terminal's own colours. */
+static void reset(picture *p) {
+  if (p->colored) fputs("\x1b[0m", p->stream);
+  p->colored = false;
 }
 
 static const char *shade(float at) {
@@ -262,15 +200,18 @@ static void put_full_row(picture *p, int64_t row) {
   const row_view view = view_row(p, row);
   put_margin(p, row_label(p, row));
   for (int64_t j = 0; j < p->cols; j++) {
-    const float at = level(&view, j);
-    if (!colors) {
+    const float at = level(p, &view, j);
+    if (hidden(p, row, j)) {
+      reset(p);
+      spaces(p, 2);
+    } else if (!colors) {
       put(p, shade(at));
     } else {
       put_color(p, 48, at);
       fputs(isfinite(at) ? "  " : "??", p->stream);
     }
   }
-  if (colors) fputs("\x1b[0m", p->stream);
+  reset(p);
   end_line(p);
 }
 
@@ -282,11 +223,18 @@ static void put_half_rows(picture *p, int64_t row) {
   const row_view lower = view_row(p, both ? row + 1 : row);
   put_margin(p, row_label(p, row));
   for (int64_t j = 0; j < p->cols; j++) {
-    put_color(p, 38, level(&upper, j));
-    if (both) put_color(p, 48, level(&lower, j));
-    fputs("▀", p->stream);
+    const bool above = !hidden(p, row, j);
+    const bool below = both && !hidden(p, row + 1, j);
+    if (!above || !below) reset(p);
+    if (!above && !below) {
+      spaces(p, 1);
+      continue;
+    }
+    if (above) put_color(p, 38, level(p, &upper, j));
+    if (below) put_color(p, above ? 48 : 38, level(p, &lower, j));
+    fputs(above ? "▀" : "▄", p->stream);
   }
-  fputs("\x1b[0m", p->stream);
+  reset(p);
   if (both && p->margin > 0) {
     spaces(p, GAP);
     put_label(p, row_label(p, row + 1), p->config->label_columns);
@@ -306,13 +254,15 @@ static void put_legend(picture *p) {
       fputs(shades[i], p->stream);
     } else {
       put_color(p, 48, (float)i / 4);
-      fputs("  \x1b[0m", p->stream);
+      fputs("  ", p->stream);
+      reset(p);
     }
   }
   if (p->config->by_row)
-    fputs(" each row's largest value\n", p->stream);
+    fputs(" each row's largest value", p->stream);
   else
-    fprintf(p->stream, " %.3g\n", (double)p->high);
+    fprintf(p->stream, " %.3g", (double)p->high);
+  fputs(p->config->root ? ", by the square root\n" : "\n", p->stream);
 }
 
 /* ---- the picture --------------------------------------------------------- */

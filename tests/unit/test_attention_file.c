@@ -10,7 +10,8 @@
 
 #include "../support/harness.h"
 #include "../support/tiny_model.h"
-#include "clattn_model.h"
+#include "clattn_attention.h"
+#include "kit/attention/tokens.h"
 
 /* ---- a model and its tokenizer --------------------------------------------- */
 
@@ -173,11 +174,24 @@ static void expect_statistics(const clattn_kit_safetensors *file,
   free(sums);
 }
 
+/* Queries and keys of the file give its weights. */
+static void expect_products(const setup *s, float tolerance) {
+  clattn_attention *attention;
+  TH_OK(clattn_attention_open(s->path, &attention));
+  for (int64_t layer = 0; layer < s->config.layers; layer++) {
+    float difference = NAN;
+    TH_OK(clattn_attention_check(attention, 0, layer, &difference));
+    cr_expect(difference > 0 && difference < tolerance, "differ by %g",
+              (double)difference);
+  }
+  clattn_attention_destroy(attention);
+}
+
 /* ---- tests -------------------------------------------------------------------- */
 
 enum {
   EVERYTHING = CLATTN_WATCH_ATTENTION | CLATTN_WATCH_STATISTICS |
-               CLATTN_WATCH_TOP | CLATTN_WATCH_MAP
+               CLATTN_WATCH_TOP | CLATTN_WATCH_MAP | CLATTN_WATCH_QUERY_KEY
 };
 
 /* Keeps the weights of every layer. */
@@ -216,7 +230,7 @@ static void pair_on(const th_device *device) {
   cr_expect_eq(layers, 2);
   clattn_kit_safetensors *file;
   TH_OK(clattn_kit_safetensors_open(s.path, &file));
-  cr_expect_eq(clattn_kit_safetensors_count(file), 2 * 6);
+  cr_expect_eq(clattn_kit_safetensors_count(file), 2 * 8);
   expect_metadata(file, "format", "clattn.attention 1");
   expect_metadata(file, "kind", "encoder");
   expect_metadata(file, "causal", "false");
@@ -225,6 +239,8 @@ static void pair_on(const th_device *device) {
   expect_metadata(file, "heads", "3");
   expect_metadata(file, "kv_heads", "3");
   expect_metadata(file, "head_dim", "4");
+  expect_metadata(file, "scale", "0.5");
+  expect_metadata(file, "window", NULL);
   expect_metadata(file, "length", "10");
   expect_metadata(file, "tokens",
                   "[\"[CLS]\",\"the\",\"cat\",\"##s\",\"sat\",\".\",\"[SEP]\","
@@ -263,6 +279,7 @@ static void pair_on(const th_device *device) {
     free(k.weights[layer]);
   }
   clattn_kit_safetensors_destroy(file);
+  expect_products(&s, 1e-5f);
   clean(&s);
 }
 
@@ -275,7 +292,7 @@ Test(attention_file, defaults) {
   TH_OK(write_it(&s, "abcabcabhh", NULL, NULL));
   clattn_kit_safetensors *file;
   TH_OK(clattn_kit_safetensors_open(s.path, &file));
-  cr_expect_eq(clattn_kit_safetensors_count(file), 2 * 3);
+  cr_expect_eq(clattn_kit_safetensors_count(file), 2 * 5);
   expect_metadata(file, "kind", "decoder");
   expect_metadata(file, "causal", "true");
   expect_metadata(file, "model", "gpt2");
@@ -296,6 +313,7 @@ Test(attention_file, defaults) {
     free(weights);
   }
   clattn_kit_safetensors_destroy(file);
+  expect_products(&s, 0x1p-11f); /* of F16 */
   /* One token more than whole matrices are written for. */
   char text[1026];
   for (int i = 0; i < 1025; i++) text[i] = (char)('a' + i * i % 8);
@@ -307,13 +325,52 @@ Test(attention_file, defaults) {
     cr_expect_eq(clattn_kit_safetensors_has(file, "map.1"), n != 1024);
     cr_expect_eq(clattn_kit_safetensors_has(file, "top_keys.1"), n != 1024);
     cr_expect(clattn_kit_safetensors_has(file, "entropy.1"));
+    cr_expect(clattn_kit_safetensors_has(file, "query.1"));
+    cr_expect(clattn_kit_safetensors_has(file, "key.1"));
     clattn_kit_safetensors_destroy(file);
     text[n] = 'a';
   }
   clean(&s);
 }
 
-/* Bytes that are no characters, quotes, and NUL. */
+/* Puts a setting at the start of config.json. */
+static void configure(const setup *s, const char *setting) {
+  char path[96], old[4096];
+  snprintf(path, sizeof path, "%s/config.json", s->folder);
+  FILE *file = fopen(path, "r");
+  cr_assert(file);
+  const size_t n = fread(old, 1, sizeof old - 1, file);
+  fclose(file);
+  old[n] = '\0';
+  cr_assert_eq(old[0], '{');
+  file = fopen(path, "w");
+  cr_assert(file && fprintf(file, "{%s, %s", setting, old + 1) > 0 &&
+            fclose(file) == 0);
+}
+
+/* Layers that scale in ways of their own: the file has one scale for all. */
+Test(attention_file, scale_of_each_layer) {
+  setup s = {0};
+  make_folder(&s);
+  const tiny_model tiny = {8, 16, 3, 2, 8, 16, 2};
+  tiny_gpt2(&tiny, s.folder);
+  configure(&s, "\"scale_attn_by_inverse_layer_idx\": true");
+  TH_OK(clattn_tokenizer_from_text(CLATTN_TOKENIZER_CHARS, "abcdefgh", 8,
+                                   &s.tokenizer));
+  load(&s, &th_open(false)->device[0]);
+  clattn_attention_options options;
+  clattn_attention_options_init(&options);
+  options.dtype = CLATTN_F32;
+  TH_OK(write_it(&s, "abcabcabhh", NULL, &options));
+  clattn_kit_safetensors *file;
+  TH_OK(clattn_kit_safetensors_open(s.path, &file));
+  expect_metadata(file, "scale", "0.5");
+  clattn_kit_safetensors_destroy(file);
+  expect_products(&s, 1e-5f);
+  clean(&s);
+}
+
+/* Bytes that are no characters, quotes, and NUL, which is shown. */
 Test(attention_file, tokens_as_text) {
   setup s = {0};
   make_folder(&s);
@@ -334,12 +391,34 @@ Test(attention_file, tokens_as_text) {
   clattn_kit_safetensors *file;
   TH_OK(clattn_kit_safetensors_open(s.path, &file));
   expect_metadata(file, "tokens",
-                  "[\"\\\"\",\"\xef\xbf\xbd\",\"\xef\xbf\xbd\",\"\\u0000\","
+                  "[\"\\\"\",\"<C3>\",\"<A9>\",\"\xe2\x90\x80\","
                   "\" \",\"x\"]");
   expect_metadata(file, "text", "\"\xc3\xa9  x");
   expect_metadata(file, "begins", "[0,1,2,3,4,5]");
   clattn_kit_safetensors_destroy(file);
   clean(&s);
+}
+
+/* What a token of bytes is written as, and that no byte is lost. */
+Test(attention_file, bytes_as_text) {
+  const struct {
+    const char *bytes;
+    size_t n;
+    const char *want;
+  } cases[] = {{"", 0, ""},
+               {"a\xe6\x9d", 3, "a<E6 9D>"},
+               {"\x80\xe6\x9d\xff", 4, "<80 E6 9D FF>"},
+               {"\xff\xff"
+                "b\xc3\xa9\xc3",
+                6, "<FF FF>b\xc3\xa9<C3>"},
+               {"\0\x80", 2, "\xe2\x90\x80<80>"},
+               {"\xed\xa0\x80", 3, "<ED A0 80>"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char *got = attention_text(cases[i].bytes, cases[i].n);
+    cr_assert(got != NULL);
+    cr_expect_str_eq(got, cases[i].want, "%zu: got %s", i, got);
+    free(got);
+  }
 }
 
 /* The weights of one layer would take half a gigabyte. */
@@ -372,6 +451,30 @@ Test(attention_file, long_text) {
   free(map);
   clattn_kit_safetensors_destroy(file);
   free(text);
+  clean(&s);
+}
+
+/* Of a text that the model has no positions for, the first tokens. */
+Test(attention_file, cut_text) {
+  setup s = {0};
+  make_bert(&s, &th_open(false)->device[0]);
+  char text[400] = "";
+  for (int i = 0; i < 40; i++) strcat(text, "cat sat ");
+  clattn_attention_options options;
+  clattn_attention_options_init(&options);
+  cr_expect_eq(write_it(&s, text, NULL, &options), CLATTN_INVALID_ARGUMENT);
+  options.max_tokens = 5;
+  TH_OK(write_it(&s, text, NULL, &options));
+  clattn_kit_safetensors *file;
+  TH_OK(clattn_kit_safetensors_open(s.path, &file));
+  expect_metadata(file, "length", "5");
+  expect_metadata(file, "text", text);
+  expect_metadata(file, "tokens",
+                  "[\"[CLS]\",\"cat\",\"sat\",\"cat\",\"[SEP]\"]");
+  expect_metadata(file, "ends", "[0,3,7,11,0]");
+  clattn_kit_safetensors_destroy(file);
+  options.max_tokens = 1000; /* more than there are: as if not given */
+  TH_OK(write_it(&s, "cat", NULL, &options));
   clean(&s);
 }
 
@@ -409,6 +512,7 @@ Test(attention_file, errors) {
   WRONG(top, 0);
   WRONG(top, 33);
   WRONG(map_block, 0);
+  WRONG(max_tokens, -1);
   cr_expect_eq(write_it(&s, "", NULL, NULL), bad);
   expect_message("text");
   cr_expect_eq(write_it(&s, "abcdefghabcdefgha", NULL, NULL), bad);

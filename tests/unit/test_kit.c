@@ -271,6 +271,62 @@ Test(kit, rng) {
 
 /* ---- heatmap ------------------------------------------------------------- */
 
+/* What a matrix is drawn as; free() is the caller's. */
+static char *draw_heatmap(const clattn_kit_heatmap_config *config,
+                          const float *matrix, int64_t rows, int64_t cols) {
+  char *text = NULL;
+  size_t n = 0;
+  FILE *stream = open_memstream(&text, &n);
+  TH_OK(
+      clattn_kit_heatmap(config, matrix, rows, cols, cols, NULL, NULL, stream));
+  fclose(stream);
+  return text;
+}
+
+static void expect_heatmap(const clattn_kit_heatmap_config *config,
+                           const float *matrix, int64_t rows, int64_t cols,
+                           const char *want) {
+  char *text = draw_heatmap(config, matrix, rows, cols);
+  cr_expect_str_eq(text, want, "want\n%s\ngot\n%s", want, text);
+  free(text);
+}
+
+Test(kit, heatmap_root) {
+  const float matrix[4] = {0.0625f, 0.25f, 0.01f, 1};
+  clattn_kit_heatmap_config config;
+  clattn_kit_heatmap_config_init(&config);
+  expect_heatmap(&config, matrix, 1, 4, "  ░░  ██\n0   ░░▒▒▓▓██ 1\n");
+  config.root = true;
+  expect_heatmap(&config, matrix, 1, 4,
+                 "░░▒▒  ██\n0   ░░▒▒▓▓██ 1, by the square root\n");
+}
+
+/* Hidden cells have no colour, whatever is beside them. */
+Test(kit, heatmap_hidden) {
+#define HIGH "253;231;37m"
+#define LOW "68;1;84m"
+  const float matrix[6] = {1, 1, 0, 1, 0, 1};
+  const uint8_t hidden[6] = {0, 1, 1, 0, 1, 0};
+  clattn_kit_heatmap_config config;
+  clattn_kit_heatmap_config_init(&config);
+  config.legend = false;
+  config.hidden = hidden;
+  expect_heatmap(&config, matrix, 2, 3, "██\n██  ██\n");
+  config.style = CLATTN_KIT_COLORS;
+  expect_heatmap(&config, matrix, 2, 3,
+                 "\x1b[48;2;" HIGH
+                 "  \x1b[0m\n"
+                 "\x1b[48;2;" HIGH "  \x1b[0m  \x1b[48;2;" HIGH "  \x1b[0m\n");
+  config.style = CLATTN_KIT_HALVES;
+  const float halves[4] = {1, 1, 0, 1};
+  const uint8_t corner[4] = {0, 1, 0, 0};
+  config.hidden = corner;
+  expect_heatmap(&config, halves, 2, 2,
+                 "\x1b[38;2;" HIGH "\x1b[48;2;" LOW
+                 "▀\x1b[0m"
+                 "\x1b[38;2;" HIGH "▄\x1b[0m\n");
+}
+
 Test(kit, heatmap) {
   const float matrix[6] = {0, 1, NAN, 0.5f, INFINITY, 0.25f};
   const char *const rows[2] = {"one", "two\x1b[31m"};

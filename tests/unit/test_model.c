@@ -219,6 +219,41 @@ static void expect_statistics(const watched *w, const clattn_model_layer *layer,
   }
 }
 
+/* Row i of a head from queries and keys: softmax(scale q k) over the keys that
+ * it sees. */
+static void row_of_products(const clattn_model_layer *layer, int b, int64_t h,
+                            int64_t i, int64_t n, bool causal, double *row) {
+  const int64_t D = layer->head_dim;
+  const int64_t g = h / (layer->heads / layer->kv_heads);
+  double sum = 0;
+  for (int64_t j = 0; j < n; j++) {
+    double score = 0;
+    for (int64_t d = 0; d < D; d++)
+      score += (double)layer->query[b][(h * n + i) * D + d] *
+               (double)layer->key[b][(g * n + j) * D + d];
+    const bool seen =
+        !(causal && j > i) && !(layer->window > 0 && j <= i - layer->window);
+    sum += row[j] = seen ? exp(score * layer->scale) : 0;
+  }
+  for (int64_t j = 0; j < n; j++) row[j] /= sum;
+}
+
+static void expect_products(const watched *w, const clattn_model_layer *layer,
+                            int b, const double *attention) {
+  const int64_t n = w->batch->lengths[b];
+  const bool causal = w->c->model.family != ORA_BERT;
+  double row[MOST];
+  cr_expect_eq(layer->kv_heads, w->c->model.kv_heads);
+  for (int64_t h = 0; h < HEADS; h++)
+    for (int64_t i = 0; i < n; i++) {
+      row_of_products(layer, b, h, i, n, causal, row);
+      for (int64_t j = 0; j < n; j++)
+        cr_expect_float_eq(row[j], attention[(h * n + i) * n + j], 2e-5,
+                           "%s: product %lld,%lld,%lld", w->what, (long long)h,
+                           (long long)i, (long long)j);
+    }
+}
+
 static clattn_status on_layer(void *user, const clattn_model_layer *layer) {
   watched *w = user;
   const request_batch *batch = w->batch;
@@ -232,11 +267,13 @@ static clattn_status on_layer(void *user, const clattn_model_layer *layer) {
                 w->want[b].hidden + (l + 1) * n * EMBED, "hidden states");
     if (l < 0) {
       cr_expect(layer->attention == NULL && layer->entropy == NULL);
+      cr_expect(layer->query == NULL && layer->key == NULL);
       continue;
     }
     const double *attention = w->want[b].attention + l * HEADS * n * n;
     expect_near(w, HEADS * n * n, layer->attention[b], attention, "attention");
     expect_statistics(w, layer, b, attention);
+    expect_products(w, layer, b, attention);
   }
   expect_zero_rest(w, layer->hidden, EMBED, "hidden states");
   return CLATTN_OK;
@@ -281,7 +318,7 @@ static void check_outputs(const th_device *device, clattn_model *model,
   if (watch) {
     output.watch = CLATTN_WATCH_HIDDEN | CLATTN_WATCH_ATTENTION |
                    CLATTN_WATCH_STATISTICS | CLATTN_WATCH_TOP |
-                   CLATTN_WATCH_MAP;
+                   CLATTN_WATCH_MAP | CLATTN_WATCH_QUERY_KEY;
     output.top = TOP;
     output.map_block = BLOCK;
     output.on_layer = on_layer;

@@ -41,6 +41,13 @@ clattn_status model_buffer(const clattn_model *model, const char *what,
 
 /* ---- attention ----------------------------------------------------------------- */
 
+double model_scale(const model_spec *spec, int64_t layer) {
+  const double scale = isnan(spec->scale)
+                           ? 1 / sqrt((double)spec->config.head_dim)
+                           : (double)spec->scale;
+  return spec->scale_by_layer ? scale / (double)(layer + 1) : scale;
+}
+
 static clattn_status make_attention(const clattn_model *model, uint32_t tells,
                                     int64_t layer, clattn_mha **mha) {
   const model_spec *spec = &model->spec;
@@ -53,12 +60,7 @@ static clattn_status make_attention(const clattn_model *model, uint32_t tells,
   config.head_dim = c->head_dim;
   config.attention.causal = c->causal;
   config.attention.path = model->options.path;
-  config.attention.scale = spec->scale;
-  if (spec->scale_by_layer) {
-    const float scale =
-        isnan(spec->scale) ? 1 / sqrtf((float)c->head_dim) : spec->scale;
-    config.attention.scale = scale / (float)(layer + 1);
-  }
+  config.attention.scale = (float)model_scale(spec, layer);
   if (spec->window > 0) config.attention.window_left = spec->window - 1;
   if ((tells & MODEL_TELL_WEIGHTS) != 0)
     config.attention.outputs = CLATTN_OUT_WEIGHTS;

@@ -130,6 +130,8 @@ void model_rotary_rows(const model_spec *spec, int64_t first, int64_t n,
 /* The layers' attention that tells so much, made at the first use. */
 clattn_status model_attention(clattn_model *model, uint32_t tells,
                               clattn_mha *const **mha);
+/* What a layer's attention multiplies its scores with. */
+double model_scale(const model_spec *spec, int64_t layer);
 /* Reads the tensors that spec wants, and puts them on the device (model_load.c). */
 clattn_status model_load_params(clattn_model *model, clattn_queue *queue,
                                 const clattn_weights *weights,
@@ -210,8 +212,9 @@ struct model_pass {
   int64_t n_groups, first, rows;
   clattn_mha *const *mha;         /* [layers] */
   clattn_kv_cache *const *caches; /* [layers] or NULL */
-  const clattn_tensor *weights;   /* [n_groups] that attention gives its weights
-                                   * to, or NULL */
+  /* [n_groups] each that attention gives its weights, queries and keys to, or
+   * NULL. */
+  const clattn_tensor *weights, *queries, *keys;
   const clattn_stats *stats; /* [n_groups] that are wanted of it, or NULL */
 };
 

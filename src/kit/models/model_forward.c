@@ -102,7 +102,7 @@ clattn_status model_pass_begin(model_pass *pass, clattn_queue *queue,
   pass->first = upload->first;
   pass->rows = rows;
   pass->caches = NULL;
-  pass->weights = NULL;
+  pass->weights = pass->queries = pass->keys = NULL;
   pass->stats = NULL;
   bool ragged = false;
   int64_t requests = 0;
@@ -222,6 +222,8 @@ void model_attention_args(const model_pass *pass, int64_t layer, int64_t group,
   args->query = group_view(pass, g, attention_input(pass));
   args->output = group_view(pass, g, MODEL_BRANCH);
   if (pass->weights != NULL) args->weights = pass->weights[group];
+  if (pass->queries != NULL) args->projected_query = pass->queries[group];
+  if (pass->keys != NULL) args->projected_key = pass->keys[group];
   if (pass->caches != NULL) {
     args->cache = pass->caches[layer];
     return;

@@ -20,7 +20,7 @@ static clattn_status check_output(const clattn_model *model,
   const clattn_model_config *c = &model->spec.config;
   const uint32_t watches = CLATTN_WATCH_HIDDEN | CLATTN_WATCH_ATTENTION |
                            CLATTN_WATCH_STATISTICS | CLATTN_WATCH_TOP |
-                           CLATTN_WATCH_MAP;
+                           CLATTN_WATCH_MAP | CLATTN_WATCH_QUERY_KEY;
   KIT_REQUIRE((out->watch & ~watches) == 0,
               "output->watch: got 0x%x, want CLATTN_WATCH_* alone",
               (unsigned)out->watch);

@@ -17,8 +17,13 @@ typedef struct row_kind {
   void *raw, *laid_out;  /* as read back, and as the caller has it */
 } row_kind;
 
-/* What each request has a matrix of: heads of [n, n] or [m, m]. */
-enum { ATTENTION, MAP, MATRIX_KINDS };
+/* What each request has matrices of, one a head: [n, n], [m, m], and twice
+ * [n, head_dim]. */
+enum { ATTENTION, MAP, QUERY, KEY, MATRIX_KINDS };
+
+typedef struct matrix_shape {
+  int64_t heads, rows, cols;
+} matrix_shape;
 
 typedef struct matrix_kind {
   bool wanted;
@@ -33,22 +38,31 @@ typedef struct watcher {
   clattn_queue *queue;
   const model_batch *batch;
   const clattn_model_output *output;
-  int64_t heads, embed_dim;
+  int64_t heads, kv_heads, head_dim, embed_dim;
   float *hidden; /* [batch, length, E] */
   row_kind rows[ROW_KINDS];
   matrix_kind matrices[MATRIX_KINDS];
-  clattn_tensor *weights; /* [groups] */
-  clattn_stats *stats;    /* [groups] */
+  clattn_tensor *weights, *queries, *keys; /* [groups] */
+  clattn_stats *stats;                     /* [groups] */
 } watcher;
 
 static bool wants(const watcher *w, uint32_t watch) {
   return (w->output->watch & watch) != 0;
 }
 
-/* Rows and columns of a request's matrix. */
-static int64_t side(const watcher *w, int kind, int64_t n) {
-  const int64_t block = w->output->map_block;
-  return kind == ATTENTION ? n : (n + block - 1) / block;
+/* Of a request of n tokens. */
+static matrix_shape shape_of(const watcher *w, int kind, int64_t n) {
+  const int64_t block = w->output->map_block, m = (n + block - 1) / block;
+  switch (kind) {
+    case ATTENTION:
+      return (matrix_shape){w->heads, n, n};
+    case MAP:
+      return (matrix_shape){w->heads, m, m};
+    case QUERY:
+      return (matrix_shape){w->heads, n, w->head_dim};
+    default:
+      return (matrix_shape){w->kv_heads, n, w->head_dim};
+  }
 }
 
 /* ---- memory -------------------------------------------------------------------- */
@@ -70,10 +84,10 @@ static clattn_status make_matrices(watcher *w, int which) {
   matrix_kind *kind = &w->matrices[which];
   kind->wanted = true;
   for (int64_t b = 0; b < batch->batch; b++) {
-    const int64_t n = side(w, which, batch->lengths[b]);
+    const matrix_shape s = shape_of(w, which, batch->lengths[b]);
     int64_t elements;
     KIT_REQUIRE(
-        !__builtin_mul_overflow(n * n, w->heads, &elements) &&
+        !__builtin_mul_overflow(s.rows * s.cols, s.heads, &elements) &&
             !__builtin_add_overflow(elements, kind->elements, &kind->elements),
         "output->watch: matrices of %lld tokens overflow the size of "
         "memory",
@@ -87,9 +101,10 @@ static clattn_status make_matrices(watcher *w, int which) {
     return KIT_OUT_OF_MEMORY("model");
   int64_t at = 0;
   for (int64_t i = 0; i < batch->batch; i++) {
-    const int64_t b = batch->order[i], n = side(w, which, batch->lengths[b]);
+    const int64_t b = batch->order[i];
+    const matrix_shape s = shape_of(w, which, batch->lengths[b]);
     kind->of_request[b] = kind->host + at;
-    at += w->heads * n * n;
+    at += s.heads * s.rows * s.cols;
   }
   return CLATTN_OK;
 }
@@ -112,9 +127,17 @@ static clattn_status make_memory(watcher *w) {
   }
   if (wants(w, CLATTN_WATCH_ATTENTION)) KIT_TRY(make_matrices(w, ATTENTION));
   if (wants(w, CLATTN_WATCH_MAP)) KIT_TRY(make_matrices(w, MAP));
+  if (wants(w, CLATTN_WATCH_QUERY_KEY)) {
+    KIT_TRY(make_matrices(w, QUERY));
+    KIT_TRY(make_matrices(w, KEY));
+  }
   w->weights = calloc(groups, sizeof *w->weights);
+  w->queries = calloc(groups, sizeof *w->queries);
+  w->keys = calloc(groups, sizeof *w->keys);
   w->stats = calloc(groups, sizeof *w->stats);
-  return w->weights && w->stats ? CLATTN_OK : KIT_OUT_OF_MEMORY("model");
+  return w->weights && w->queries && w->keys && w->stats
+             ? CLATTN_OK
+             : KIT_OUT_OF_MEMORY("model");
 }
 
 static void free_memory(watcher *w) {
@@ -130,6 +153,8 @@ static void free_memory(watcher *w) {
   }
   free(w->hidden);
   free(w->weights);
+  free(w->queries);
+  free(w->keys);
   free(w->stats);
 }
 
@@ -153,10 +178,10 @@ static clattn_tensor matrix_view(const watcher *w, const model_group *group,
   const matrix_kind *kind = &w->matrices[which];
   clattn_tensor view = {0};
   if (!kind->wanted) return view;
-  const int64_t n = side(w, which, group->length);
+  const matrix_shape s = shape_of(w, which, group->length);
   const int64_t first = w->batch->order[group->first];
-  view =
-      clattn_view_bhsd(kind->buffer, CLATTN_F32, group->count, w->heads, n, n);
+  view = clattn_view_bhsd(kind->buffer, CLATTN_F32, group->count, s.heads,
+                          s.rows, s.cols);
   view.offset = kind->of_request[first] - kind->host;
   return view;
 }
@@ -166,6 +191,8 @@ static void make_views(watcher *w) {
     const model_group *group = &w->batch->groups[g];
     clattn_stats *stats = &w->stats[g];
     w->weights[g] = matrix_view(w, group, ATTENTION);
+    w->queries[g] = matrix_view(w, group, QUERY);
+    w->keys[g] = matrix_view(w, group, KEY);
     clattn_stats_init(stats);
     stats->entropy = rows_view(w, group, ENTROPY);
     stats->distance = rows_view(w, group, DISTANCE);
@@ -175,6 +202,10 @@ static void make_views(watcher *w) {
     stats->map_rows = stats->map_keys = w->output->map_block;
   }
   if (wants(w, CLATTN_WATCH_ATTENTION)) w->pass->weights = w->weights;
+  if (wants(w, CLATTN_WATCH_QUERY_KEY)) {
+    w->pass->queries = w->queries;
+    w->pass->keys = w->keys;
+  }
   if (wants(w, CLATTN_WATCH_STATISTICS | CLATTN_WATCH_TOP | CLATTN_WATCH_MAP))
     w->pass->stats = w->stats;
 }
@@ -237,15 +268,19 @@ static clattn_status tell(const watcher *w, int64_t layer) {
                              .heads = c->heads,
                              .kv_heads = c->kv_heads,
                              .head_dim = c->head_dim,
-                             .embed_dim = c->embed_dim};
+                             .embed_dim = c->embed_dim,
+                             .window = w->pass->model->spec.window};
   if (w->hidden != NULL) {
     KIT_TRY(read_hidden(w));
     told.hidden = w->hidden;
   }
   if (layer >= 0) {
     KIT_TRY(read_attention(w));
+    told.scale = model_scale(&w->pass->model->spec, layer);
     told.attention = w->matrices[ATTENTION].of_request;
     told.map = w->matrices[MAP].of_request;
+    told.query = w->matrices[QUERY].of_request;
+    told.key = w->matrices[KEY].of_request;
     told.entropy = w->rows[ENTROPY].laid_out;
     told.distance = w->rows[DISTANCE].laid_out;
     told.top_keys = w->rows[TOP_KEYS].laid_out;
@@ -284,9 +319,11 @@ clattn_status model_watch_layers(model_pass *pass, clattn_queue *queue,
                .batch = batch,
                .output = output,
                .heads = c->heads,
+               .kv_heads = c->kv_heads,
+               .head_dim = c->head_dim,
                .embed_dim = c->embed_dim};
   const clattn_status status = watch(&w);
-  pass->weights = NULL;
+  pass->weights = pass->queries = pass->keys = NULL;
   pass->stats = NULL;
   free_memory(&w);
   return status;

@@ -193,7 +193,7 @@ clattn_status clattn_gpt_attention(clattn_gpt *gpt, clattn_queue *queue,
       gpt->params.context, gpt->params.device, bytes, &buffer);
   if (status == CLATTN_OK)
     status = kit_pass_begin(pass, queue, ids, NULL, 1, length);
-  pass->weights =
+  pass->told[KIT_SELF].weights =
       clattn_view_bhsd(buffer, CLATTN_F32, 1, heads, length, length);
   if (status == CLATTN_OK) status = kit_pass_layers(pass, queue, layer + 1);
   if (status == CLATTN_OK)

@@ -57,6 +57,35 @@ clattn_status seq2seq_encode(seq2seq_passes *passes, clattn_queue *queue);
 /* Gives the memory to the decoder's call, which has begun. */
 void seq2seq_remember(seq2seq_passes *passes);
 
+/* ---- one pair, watched (seq2seq_attention.c) ----------------------------- */
+
+enum {
+  SEQ2SEQ_ENCODER, /* rows and keys: the source */
+  SEQ2SEQ_DECODER, /* begin, and the target without its last token; causal */
+  SEQ2SEQ_CROSS,   /* rows those of the decoder, keys the source */
+  SEQ2SEQ_PARTS
+};
+
+/* What a layer's attention did: valid during the call. NULL: not asked for. */
+typedef struct seq2seq_told {
+  int part;
+  int64_t layer, rows, keys;
+  const float *weights;            /* [heads, rows, keys] */
+  const float *query, *key;        /* [heads, rows | keys, E / heads] */
+  const float *entropy, *distance; /* [heads, rows] */
+} seq2seq_told;
+
+typedef clattn_status (*seq2seq_watcher)(void *user, const seq2seq_told *told);
+
+/* Runs the model over a pair, as clattn_seq2seq_attention has it, and tells of
+ * every layer what is wanted: CLATTN_WATCH_ATTENTION, STATISTICS, QUERY_KEY. The
+ * encoder's layers come first; of each of the decoder's its own rows come before
+ * the memory. */
+clattn_status seq2seq_watch(clattn_seq2seq *model, clattn_queue *queue,
+                            const int32_t *source, int64_t S,
+                            const int32_t *target, int64_t T, uint32_t watch,
+                            seq2seq_watcher watcher, void *user);
+
 /* ---- translating (seq2seq_search.c) -------------------------------------- */
 
 void seq2seq_room_destroy(seq2seq_room *room);

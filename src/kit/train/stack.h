@@ -102,7 +102,18 @@ typedef struct kit_pass_config {
   bool one_position;     /* of all rows of a call: they are alternatives */
   int64_t look; /* this layer's attention, that to the memory if there is one,
                  * gives its weights; -1: none's */
+  bool tell_weights, tell_statistics; /* those of all attention of all layers */
 } kit_pass_config;
+
+/* Attention of a layer: to its own rows, and to the memory. */
+enum { KIT_SELF, KIT_CROSS, KIT_ATTENTIONS };
+
+/* Where attention tells what it does beside its output, each layer in its turn.
+ * weights as the config has it; query and key absent: not wanted. */
+typedef struct kit_told {
+  clattn_tensor weights, query, key;
+  clattn_stats stats;
+} kit_told;
 
 typedef struct kit_pass {
   const kit_stack *stack;
@@ -120,7 +131,7 @@ typedef struct kit_pass {
   clattn_tensor memory;                  /* [B,1,S,E] */
   clattn_tensor lengths; /* I32 [B,1,1,1]: of the memory, else of the keys */
   clattn_tensor hidden;  /* BOOL [B,1,T,keys]: true hides a key of `attn` */
-  clattn_tensor weights; /* of the layer looked at */
+  kit_told told[KIT_ATTENTIONS];
 } kit_pass;
 
 clattn_status kit_pass_create(const kit_stack *stack,
@@ -138,6 +149,10 @@ int64_t kit_pass_draws(const kit_stack *stack);
 clattn_status kit_pass_begin(kit_pass *pass, clattn_queue *queue,
                              const int32_t *ids, const int32_t *targets,
                              int64_t b, int64_t t);
+/* Enqueues the embedding, and one layer. */
+clattn_status kit_pass_embed(kit_pass *pass, clattn_queue *queue);
+clattn_status kit_pass_layer(kit_pass *pass, clattn_queue *queue,
+                             int64_t layer);
 /* Enqueues embedding and layers; the last norm, and logits where there is a head;
  * the loss. */
 clattn_status kit_pass_layers(kit_pass *pass, clattn_queue *queue,

@@ -99,6 +99,14 @@ static clattn_status make_acts(kit_pass *pass) {
   return clattn_buffer_create(context, device, 2 * sizeof(float), &pass->mean);
 }
 
+/* Whether that attention of a layer gives its weights. */
+static bool tells_weights(const kit_pass *pass, int64_t layer, int attention) {
+  const kit_pass_config *c = &pass->config;
+  return c->tell_weights ||
+         (layer == c->look &&
+          attention == (pass->stack->memory ? KIT_CROSS : KIT_SELF));
+}
+
 static clattn_status make_attention(const kit_pass *pass, int64_t layer,
                                     int which, clattn_mha **mha) {
   const kit_stack *stack = pass->stack;
@@ -110,8 +118,9 @@ static clattn_status make_attention(const kit_pass *pass, int64_t layer,
   config.num_heads = stack->heads;
   config.attention.causal = stack->causal && !cross;
   config.backward = pass->config.backward;
-  if (layer == pass->config.look && cross == stack->memory)
+  if (tells_weights(pass, layer, cross ? KIT_CROSS : KIT_SELF))
     config.attention.outputs = CLATTN_OUT_WEIGHTS;
+  config.statistics = pass->config.tell_statistics;
   clattn_mha_weights weights;
   clattn_mha_weights_init(&weights);
   kit_stack_attention(stack, params->values, layer, which, &weights);
@@ -225,6 +234,15 @@ int64_t kit_pass_draws(const kit_stack *stack) {
   return stack->layers * (stack->memory ? 2 : 1);
 }
 
+/* Asks an attention of a layer for what it is to tell. */
+static void ask(const kit_pass *pass, int64_t layer, int attention,
+                clattn_mha_args *args) {
+  const kit_told *told = &pass->told[attention];
+  if (tells_weights(pass, layer, attention)) args->weights = told->weights;
+  args->projected_query = told->query;
+  args->projected_key = told->key;
+}
+
 void kit_attention_args(const kit_pass *pass, int64_t layer,
                         clattn_mha_args *args) {
   clattn_mha_args_init(args);
@@ -233,8 +251,7 @@ void kit_attention_args(const kit_pass *pass, int64_t layer,
   args->cache = pass->caches == NULL ? NULL : pass->caches[layer];
   args->attn_mask = pass->hidden;
   if (!pass->stack->memory) args->kv_lengths = pass->lengths;
-  if (layer == pass->config.look && !pass->stack->memory)
-    args->weights = pass->weights;
+  ask(pass, layer, KIT_SELF, args);
   args->dropout = pass->dropout;
   args->dropout_seed = pass->dropout_seed;
   args->dropout_offset = pass->dropout_offset + (uint64_t)layer;
@@ -247,7 +264,8 @@ void kit_cross_args(const kit_pass *pass, int64_t layer,
   args->key = pass->memory;
   args->output = kit_act_view(pass, ACT_BRANCH, layer);
   args->kv_lengths = pass->lengths;
-  if (layer == pass->config.look) args->weights = pass->weights;
+  args->q_start = 0; /* statistics count rows as they count keys */
+  ask(pass, layer, KIT_CROSS, args);
   args->dropout = pass->dropout;
   args->dropout_seed = pass->dropout_seed;
   args->dropout_offset =
@@ -288,7 +306,7 @@ size_t kit_norm_args(const kit_pass *pass, stack_act x, int64_t layer,
   return weight;
 }
 
-static clattn_status embed(kit_pass *pass, clattn_queue *queue) {
+clattn_status kit_pass_embed(kit_pass *pass, clattn_queue *queue) {
   const kit_stack *stack = pass->stack;
   const kit_params *params = stack->params;
   const clattn_tensor table =
@@ -335,17 +353,25 @@ static clattn_status add(kit_pass *pass, clattn_queue *queue, stack_act a,
   return clattn_nn_add(queue, &x, &branch, &sum, NULL, 0, NULL);
 }
 
-static clattn_status layer_forward(kit_pass *pass, clattn_queue *queue,
-                                   int64_t l) {
+static clattn_status attend(kit_pass *pass, clattn_queue *queue,
+                            clattn_mha *mha, const clattn_mha_args *args,
+                            int attention) {
+  KIT_TRY(clattn_mha_forward(mha, queue, args, NULL, 0, NULL));
+  if (!pass->config.tell_statistics) return CLATTN_OK;
+  return clattn_mha_statistics(mha, queue, args, &pass->told[attention].stats,
+                               NULL, 0, NULL);
+}
+
+clattn_status kit_pass_layer(kit_pass *pass, clattn_queue *queue, int64_t l) {
   clattn_mha_args args;
   kit_attention_args(pass, l, &args);
   KIT_TRY(norm(pass, queue, ACT_X, l));
-  KIT_TRY(clattn_mha_forward(pass->attn[l], queue, &args, NULL, 0, NULL));
+  KIT_TRY(attend(pass, queue, pass->attn[l], &args, KIT_SELF));
   KIT_TRY(add(pass, queue, ACT_X, l, ACT_MID, l));
   if (pass->stack->memory) {
     kit_cross_args(pass, l, &args);
     KIT_TRY(norm(pass, queue, ACT_MID, l));
-    KIT_TRY(clattn_mha_forward(pass->cross[l], queue, &args, NULL, 0, NULL));
+    KIT_TRY(attend(pass, queue, pass->cross[l], &args, KIT_CROSS));
     KIT_TRY(add(pass, queue, ACT_MID, l, ACT_MIX, l));
   }
   const stack_act middle = kit_mlp_input(pass->stack);
@@ -361,8 +387,8 @@ static clattn_status layer_forward(kit_pass *pass, clattn_queue *queue,
 
 clattn_status kit_pass_layers(kit_pass *pass, clattn_queue *queue,
                               int64_t layers) {
-  KIT_TRY(embed(pass, queue));
-  for (int64_t l = 0; l < layers; l++) KIT_TRY(layer_forward(pass, queue, l));
+  KIT_TRY(kit_pass_embed(pass, queue));
+  for (int64_t l = 0; l < layers; l++) KIT_TRY(kit_pass_layer(pass, queue, l));
   return CLATTN_OK;
 }
 
