@@ -10,23 +10,16 @@ static const char help[] =
     "Usage: clattn attend [OPTION]... FILE\n"
     "Split a text into words, run causal multi-head self-attention over "
     "windows\n"
-    "of it, and show what one head attends to; or, with --model, run a\n"
-    "pre-trained model over all of it. FILE - is standard input.\n"
+    "of it, and show what one head attends to. FILE - is standard input. For\n"
+    "models that were trained there is `clattn view`.\n"
     "\n"
     "  -d, --device=NAME     cpu, gpu, opencl, a number or part of a name\n"
     "  -p, --path=PATH       auto (default), fused, unfused or blocked\n"
-    "pre-trained model\n"
-    "  -m, --model=PATH      a folder or a .gguf file, with its tokenizer\n"
-    "      --pair=FILE       a second text, for models that read pairs\n"
-    "      --layer=N         whose attention to show (the last)\n"
-    "      --export=FILE     write what every head attends to, as "
-    "safetensors;\n"
-    "                        clattn_model.h describes the file\n"
-    "windows (not with --model)\n"
+    "windows\n"
     "      --length=N        tokens of a window (256)\n"
     "      --stride=N        from window to window (the length)\n"
     "      --batch=N         windows computed at a time (8)\n"
-    "model (not with --model)\n"
+    "model\n"
     "      --dim=N           columns of an embedding (768)\n"
     "      --heads=N         attention heads (12)\n"
     "  -s, --seed=N          draw the weights from this seed (123)\n"
@@ -39,7 +32,7 @@ static const char help[] =
     "      --save-weights=FILE  write the weights, as --weights reads them\n"
     "picture\n"
     "      --head=N          whose attention to show (0)\n"
-    "      --words=N         over the first N words, or tokens (20); 0: none\n"
+    "      --words=N         over the first N words (20); 0: none\n"
     "      --scale=row|all   shades relative to each row's largest value, or "
     "to\n"
     "                        the largest of all (row)\n"
@@ -65,10 +58,7 @@ enum {
   HEAD,
   WORDS,
   SCALE,
-  COLOR,
-  PAIR,
-  LAYER,
-  EXPORT
+  COLOR
 };
 
 static const struct option options[] = {
@@ -86,27 +76,9 @@ static const struct option options[] = {
     {"save-weights", required_argument, NULL, SAVE},
     {"head", required_argument, NULL, HEAD},
     {"words", required_argument, NULL, WORDS},
-    {"model", required_argument, NULL, 'm'},
-    {"pair", required_argument, NULL, PAIR},
-    {"layer", required_argument, NULL, LAYER},
-    {"export", required_argument, NULL, EXPORT},
     {"scale", required_argument, NULL, SCALE},
     {"color", required_argument, NULL, COLOR},
     {NULL, 0, NULL, 0}};
-
-/* Notes which kind of model an option is for; both take the others. */
-static void note_kind(attend_options *o, int option) {
-  static const int drawn[] = {'w',    's', LENGTH, STRIDE, BATCH,
-                              PREFIX, DIM, HEADS,  SAVE};
-  static const int trained[] = {PAIR, LAYER, EXPORT};
-  const char *name = "";
-  for (const struct option *known = options; known->name != NULL; known++)
-    if (known->val == option) name = known->name;
-  for (size_t i = 0; i < sizeof drawn / sizeof *drawn; i++)
-    if (drawn[i] == option) o->for_drawn = name;
-  for (size_t i = 0; i < sizeof trained / sizeof *trained; i++)
-    if (trained[i] == option) o->for_trained = name;
-}
 
 /* Sets one option; false after a message. */
 static bool set_option(attend_options *o, int option, const char *text) {
@@ -119,17 +91,6 @@ static bool set_option(attend_options *o, int option, const char *text) {
     case 'd':
       o->device = text;
       return true;
-    case 'm':
-      o->model = text;
-      return true;
-    case PAIR:
-      o->pair = text;
-      return true;
-    case EXPORT:
-      o->export = text;
-      return true;
-    case LAYER:
-      return cli_number(command, "--layer", text, 0, most, &o->layer);
     case 'w':
       o->weights = text;
       return true;
@@ -172,15 +133,6 @@ enum { DEFAULT_WORDS = 20 };
 
 /* Options that depend on each other; CLI_OK or CLI_USAGE. */
 static int complete(attend_options *o) {
-  if (o->model != NULL && o->for_drawn != NULL)
-    return cli_usage(&cli_attend, "--%s: want it without --model",
-                     o->for_drawn);
-  if (o->model == NULL && o->for_trained != NULL)
-    return cli_usage(&cli_attend, "--%s: want it with --model", o->for_trained);
-  if (o->model != NULL) {
-    if (o->words < 0) o->words = DEFAULT_WORDS;
-    return CLI_OK;
-  }
   if (o->stride == 0) o->stride = o->length;
   if (o->dim % o->heads != 0)
     return cli_usage(&cli_attend, "--heads: got %lld, want a divisor of %lld",
@@ -345,7 +297,6 @@ static int attend(int argc, char **argv) {
                       .heads = 12,
                       .seed = 123,
                       .words = -1,
-                      .layer = -1,
                       .prefix = "att.",
                       .by_row = true};
   int status = CLI_OK;
@@ -353,7 +304,6 @@ static int attend(int argc, char **argv) {
                                         &status)) != -1;) {
     if (option == '?') return status;
     if (!set_option(&o, option, optarg)) return CLI_USAGE;
-    note_kind(&o, option);
   }
   if (optind != argc - 1)
     return cli_usage(&cli_attend, "attend: got %d files, want one",
@@ -361,7 +311,9 @@ static int attend(int argc, char **argv) {
   o.file = argv[optind];
   status = complete(&o);
   if (status != CLI_OK) return status;
-  if (o.model != NULL) return attend_trained(&o);
+  if (!cli_output_file("--save-weights", o.save,
+                       (const char *[]){o.file, o.weights, NULL}))
+    return CLI_FAILED;
 
   attend_text text;
   attend_model model = {0};

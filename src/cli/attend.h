@@ -1,5 +1,5 @@
-/* attend.h - the parts of clattn attend: a text as tokens, a layer with its
- * embeddings on a device, and pre-trained models. */
+/* attend.h - the parts of clattn attend: a text as tokens, and a layer with its
+ * embeddings on a device. */
 #ifndef CLATTN_SRC_CLI_ATTEND_H
 #define CLATTN_SRC_CLI_ATTEND_H
 
@@ -14,17 +14,7 @@ typedef struct attend_options {
   clattn_path path;
   int color; /* 0 auto, 1 always, 2 never */
   bool by_row;
-  const char *model, *pair, *export; /* NULL: not given */
-  int64_t layer;                     /* < 0: the last */
-  /* The last option given that is for a layer whose weights are drawn, and for a
-   * pre-trained model alone. */
-  const char *for_drawn, *for_trained;
 } attend_options;
-
-/* ---- pre-trained models (attend_trained.c) --------------------------------- */
-
-/* The command with --model: CLI_OK, CLI_FAILED or CLI_USAGE. */
-int attend_trained(const attend_options *options);
 
 /* ---- the text (attend_text.c) -------------------------------------------- */
 

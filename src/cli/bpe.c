@@ -102,6 +102,22 @@ static bool learn(bpe_options *o) {
   return true;
 }
 
+/* The text is none of the files that are written into the folder. */
+static bool text_stays(const bpe_options *o) {
+  static const char *const names[] = {"tokenizer.json", "vocab.json",
+                                      "merges.txt"};
+  const size_t room = strlen(o->out) + 32;
+  char *path = malloc(room);
+  bool stays = path != NULL;
+  if (!stays) cli_error("no memory for a path");
+  for (size_t i = 0; stays && i < sizeof names / sizeof *names; i++) {
+    snprintf(path, room, "%s/%s", o->out, names[i]);
+    stays = cli_not_read("--out", path, o->text);
+  }
+  free(path);
+  return stays;
+}
+
 static int bpe(int argc, char **argv) {
   bpe_options o = {.specials = calloc((size_t)argc, sizeof *o.specials)};
   if (o.specials == NULL) {
@@ -121,7 +137,8 @@ static int bpe(int argc, char **argv) {
   else if (optind != argc - 1)
     status = cli_usage(&cli_bpe, "bpe: got %d texts, want one", argc - optind);
   else
-    o.text = argv[optind], status = learn(&o) ? CLI_OK : CLI_FAILED;
+    o.text = argv[optind],
+    status = text_stays(&o) && learn(&o) ? CLI_OK : CLI_FAILED;
   free(o.specials);
   return status;
 }

@@ -17,7 +17,7 @@ typedef struct cli_command {
 
 extern const cli_command cli_devices, cli_run, cli_verify, cli_attend,
     cli_bench, cli_tune, cli_train, cli_generate, cli_translate, cli_tokenize,
-    cli_bpe, cli_embed;
+    cli_bpe, cli_embed, cli_view;
 
 /* ---- messages (common.c) ------------------------------------------------- */
 
@@ -107,6 +107,9 @@ char *cli_folder_of(const char *path);
 bool cli_writable(const char *path, bool replaced);
 /* Whether two paths are one file, or would be one; NULL is none. */
 bool cli_same_file(const char *a, const char *b);
+/* Whether what an option names (NULL: nothing) is none of what is read (NULL:
+ * nothing; a folder: nor a file in it); false with a message. */
+bool cli_not_read(const char *option, const char *path, const char *input);
 /* Before work begins: whether what an option names (NULL: nothing) can be written
  * and is none of the inputs, which NULL ends; false with a message. */
 bool cli_output_file(const char *option, const char *path,

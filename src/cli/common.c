@@ -12,8 +12,12 @@
 /* ---- messages ------------------------------------------------------------ */
 
 void cli_clean(char *text) {
-  for (; *text != '\0'; text++)
-    if ((unsigned char)*text < ' ' || *text == 0x7f) *text = ' ';
+  for (unsigned char *c = (unsigned char *)text; *c != '\0'; c++) {
+    /* U+0080 to U+009F, which some terminals obey, take two bytes. */
+    const bool wide = c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f;
+    if (wide) c[1] = ' ';
+    if (wide || *c < ' ' || *c == 0x7f) *c = ' ';
+  }
 }
 
 static void print_error(const char *format, va_list arguments) {

@@ -352,7 +352,7 @@ static int embed(int argc, char **argv) {
     return cli_usage(&cli_embed, "embed: got %d files, want one",
                      argc - optind);
   o.file = argv[optind];
-  if (!cli_output_file("--out", o.out, (const char *[]){o.file, NULL}))
+  if (!cli_output_file("--out", o.out, (const char *[]){o.file, o.model, NULL}))
     return CLI_FAILED;
   embed_lines lines;
   pretrained model = {0};

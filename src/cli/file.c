@@ -1,6 +1,8 @@
 /* file.c - a whole file in memory; whether one can be written. */
 #define _POSIX_C_SOURCE 200809L
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,14 +93,53 @@ bool cli_same_file(const char *a, const char *b) {
   return same;
 }
 
+/* Whether a folder has that file, or a link to it: a model's folder may be links
+ * into a cache. depth: so many folders down. Closes the folder. */
+static bool folder_has(int fd, const struct stat *file, int depth) {
+  DIR *listing = fdopendir(fd);
+  bool found = false;
+  if (listing == NULL) {
+    if (fd >= 0) close(fd);
+    return false;
+  }
+  for (struct dirent *entry; !found && (entry = readdir(listing)) != NULL;) {
+    const char *name = entry->d_name;
+    struct stat about;
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+        fstatat(fd, name, &about, 0) != 0)
+      continue;
+    found = about.st_dev == file->st_dev && about.st_ino == file->st_ino;
+    if (!found && depth > 0 && S_ISDIR(about.st_mode))
+      found = folder_has(openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+                         file, depth - 1);
+  }
+  closedir(listing);
+  return found;
+}
+
+/* Modules of an embedding model have a folder each in the model's. */
+enum { MODEL_DEPTH = 1 };
+
+bool cli_not_read(const char *option, const char *path, const char *input) {
+  struct stat file;
+  if (path == NULL || input == NULL || strcmp(input, "-") == 0) return true;
+  if (cli_same_file(path, input)) {
+    cli_error("%s: got %s, want another file than what is read", option, path);
+    return false;
+  }
+  if (stat(path, &file) != 0 ||
+      !folder_has(open(input, O_RDONLY | O_DIRECTORY | O_CLOEXEC), &file,
+                  MODEL_DEPTH))
+    return true;
+  cli_error("%s: got %s, a file of %s, want another file than what is read",
+            option, path, input);
+  return false;
+}
+
 bool cli_output_file(const char *option, const char *path,
                      const char *const *inputs) {
   if (path == NULL) return true;
   for (; *inputs != NULL; inputs++)
-    if (strcmp(*inputs, "-") != 0 && cli_same_file(path, *inputs)) {
-      cli_error("%s: got %s, want another file than what is read", option,
-                path);
-      return false;
-    }
+    if (!cli_not_read(option, path, *inputs)) return false;
   return cli_writable(path, true);
 }

@@ -6,9 +6,9 @@
 #include "cli.h"
 
 static const cli_command *const commands[] = {
-    &cli_devices,   &cli_run,      &cli_verify, &cli_attend,
-    &cli_bench,     &cli_tune,     &cli_train,  &cli_generate,
-    &cli_translate, &cli_tokenize, &cli_bpe,    &cli_embed};
+    &cli_devices,  &cli_run,  &cli_verify, &cli_attend,   &cli_view,
+    &cli_bench,    &cli_tune, &cli_train,  &cli_generate, &cli_translate,
+    &cli_tokenize, &cli_bpe,  &cli_embed};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(FILE *stream) {

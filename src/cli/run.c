@@ -98,6 +98,8 @@ static int run(int argc, char **argv) {
   }
   if (optind != argc - 1)
     return cli_usage(&cli_run, "run: got %d files, want one", argc - optind);
+  if (!cli_output_file("--out", out, (const char *[]){argv[optind], NULL}))
+    return CLI_FAILED;
   if (!cli_context(selector, &target.context, &target.device))
     return CLI_FAILED;
   status = CLI_FAILED;

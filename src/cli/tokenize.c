@@ -327,7 +327,8 @@ static int tokenize(int argc, char **argv) {
   if (o.pair != NULL && strcmp(o.pair, "-") == 0 && strcmp(o.file, "-") == 0)
     return cli_usage(&cli_tokenize,
                      "--pair: got -, which is the first text already");
-  if (!cli_output_file("--out", o.out, (const char *[]){o.file, NULL}))
+  if (!cli_output_file("--out", o.out,
+                       (const char *[]){o.file, o.tokenizer, NULL}))
     return CLI_FAILED;
   clattn_tokenizer *tokenizer;
   if (clattn_tokenizer_load(o.tokenizer, NULL, &tokenizer) != CLATTN_OK) {

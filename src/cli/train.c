@@ -378,6 +378,8 @@ static bool all_differ(const train_options *o) {
                   files[i].path, files[j].name);
         return false;
       }
+  for (size_t i = 1; i < sizeof files / sizeof *files; i++)
+    if (!cli_not_read(files[i].name, files[i].path, o->tokenizer)) return false;
   return true;
 }
 

@@ -9,7 +9,7 @@ attention weight, logits, pooler and sentence embedding must agree within
 
     |got - want| <= 1e-4 (|want| + rms(want))
 
-and the files that `clattn attend --export` and `clattn embed` write as well.
+and the files that `clattn view --export` and `clattn embed` write as well.
 
 Needs Python 3 and numpy. Exit status: 0 agrees, 1 does not, 77 no numpy.
 """
@@ -91,14 +91,29 @@ def compare_run(check, model, want_model, text, pair):
     return encoding, want
 
 
+def query_key_weights(file, layer):
+    """The weights of a layer that its recorded queries and keys give."""
+    about = file.metadata
+    query = file["query.%d" % layer].astype(np.float64)
+    key = file["key.%d" % layer].astype(np.float64)
+    scale = float(about.get("scale", query.shape[-1]**-0.5))
+    key = np.repeat(key, len(query) // len(key), axis=0)  # shared by some heads
+    scores = scale * query @ key.transpose(0, 2, 1)
+    if about["causal"] == "true":
+        later = np.triu(np.ones(scores.shape[1:], bool), 1)
+        scores = np.where(later, -np.inf, scores)
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    return scores / scores.sum(-1, keepdims=True)
+
+
 def compare_file(check, program, path, text, pair, encoding, want, work):
-    """`clattn attend --export`: the same weights, and what they say of a text."""
+    """`clattn view --export`: the same weights, and what they say of a text."""
     files = [os.path.join(work, name) for name in ("text", "pair", "out")]
     for name, content in zip(files, (text, pair or "")):
         with open(name, "w", encoding="utf-8") as file:
             file.write(content)
-    command = [program, "attend", "--model", path, "--export", files[2],
-               "--words", "0", files[0]] + ["--pair", files[1]] * bool(pair)
+    command = [program, "view", "--model", path, "--export", files[2],
+               files[0]] + ["--pair", files[1]] * bool(pair)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     file = reference.Safetensors(files[2])
     about = file.metadata
@@ -113,6 +128,8 @@ def compare_file(check, program, path, text, pair, encoding, want, work):
             + F16_ROUNDING * weights + F16_TINY
         check.that((np.abs(got - weights) <= allowed).all(),
                    "attention.%d of the file" % i)
+        check.near("query-key of layer %d" % i, query_key_weights(file, i),
+                   weights)
         logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
         check.near("entropy of layer %d" % i, file["entropy.%d" % i],
                    -(weights * logs).sum(-1), 0.01)

@@ -14,7 +14,7 @@ expect 0 -h && says out Usage
 expect 0 help && says out Usage
 expect 0 --version && says out '[0-9]\.[0-9]'
 for command in devices run verify attend bench tune train generate translate \
-    tokenize bpe embed; do
+    tokenize bpe embed view; do
   expect 0 $command --help && says out "Usage: clattn $command" && silent err
   expect 0 help $command && says out "Usage: clattn $command"
   expect 2 $command --no-such-option && says err no-such-option && silent out
@@ -33,12 +33,12 @@ expect 2 bench --rival=x && says err 'no option --rival'
 expect 2 devices --brief=1 && says err 'brief takes no value'
 expect 1 train --heads=2 -d cpu data/none.txt --layers 3 && says err none.txt
 expect 1 train data/none.txt --out --layer && says err none.txt
-for command in run verify attend bench tune generate translate; do
+for command in run verify attend bench tune generate translate view; do
   expect 2 $command --hel && says err 'did you mean --help?' && silent out
 done
 # Help fits a terminal.
 for command in devices run verify attend bench tune train generate translate \
-    tokenize bpe embed; do
+    tokenize bpe embed view; do
   expect 0 help $command && says out Usage
   awk 'length > 80 { print "help '$command' is wide: " $0; wide = 1 }
     END { exit wide }' "$work/out" || failed=1
@@ -91,4 +91,10 @@ if [ -f "$text" ]; then
   says out 'GFLOP/s'
 fi
 
+# What is read is not replaced.
+printf x >"$work/case"
+expect 1 run --device cpu --out "$work/./case" "$work/case"
+says err 'than what is read'
+expect 1 attend --device cpu --save-weights "$work/case" "$work/case"
+says err 'than what is read'
 exit $failed

@@ -66,6 +66,33 @@ ${CC:-cc} -std=c11 program.c -o static $(pkg-config --cflags clattn) \
     tr ' ' '\n' | grep -v -e '^-lclattn$' -e '^-L' | tr '\n' ' ')
 LD_LIBRARY_PATH= ./static
 
+# A program that looks at attention, linked both ways. What draws the pictures is
+# nobody's business but the library's.
+if [ -f usr/lib/libclattn_view.a ]; then
+  case $(pkg-config --cflags clattn-view) in
+    *pango* | *cairo* | *glib*) echo "flags of Pango leak"; exit 1 ;;
+  esac
+  ${CC:-cc} -std=c11 "$OLDPWD/examples/look.c" \
+    -o look $(pkg-config --cflags --libs clattn-view) -lm
+  # shellcheck disable=SC2046 # words on purpose
+  ${CC:-cc} -std=c11 "$OLDPWD/examples/look.c" \
+    -o look_static $(pkg-config --cflags clattn-view) \
+    usr/lib/libclattn_view.a usr/lib/libclattn_kit.a usr/lib/libclattn.a \
+    $(pkg-config --libs --static clattn-view | tr ' ' '\n' |
+      grep -v -e '^-lclattn' -e '^-L' | tr '\n' ' ')
+  ./look recording page.html
+  LD_LIBRARY_PATH= ./look_static >static.txt
+  ./look | cmp - static.txt
+  grep -q 'layer 1, head 2' static.txt
+  usr/bin/clattn view recording | grep -q '^my model: 2 x 3 heads, 6 tokens'
+  # What is shipped is where the installed program and the manual find it.
+  for model in northanger dates; do
+    usr/bin/clattn view --model usr/share/clattn/$model.safetensors \
+      --text 1998 --kind table >/dev/null
+  done
+  usr/bin/clattn view | grep -q '^northanger: '
+fi
+
 make -C "$OLDPWD" --no-print-directory BUILD="$build" PREFIX="$work/usr" \
   uninstall >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 left=$(find "$work/usr" -type f)

@@ -1,6 +1,5 @@
 #!/bin/sh
-# embed.sh - clattn embed and clattn attend --model, with the model that ships:
-# one of characters. Pre-trained ones: scripts/check_models.sh.
+# embed.sh - clattn embed, with a model that ships: one of characters. Pre-trained ones: scripts/check_models.sh.
 . "$(dirname "$0")/expect"
 
 model=data/northanger.safetensors
@@ -52,6 +51,10 @@ expect 0 --out "$work/vectors.safetensors" "$text"
   failed=1
 }
 
+cp $model "$work/model.safetensors"
+expect 1 --model "$work/model.safetensors" --out "$work/./model.safetensors" "$text"
+says err 'than what is read'
+
 expect 0 --max-tokens 5 "$text" && says err '5 of 5 lines are longer than 5'
 cp "$work/out" "$work/short"
 expect 1 --max-tokens 5 --strict "$text" && says err 'line 1 is longer than 5'
@@ -77,34 +80,5 @@ subcommand=embed
 expect 2 "$text" && says err 'model'
 expect 1 --device cpu --model "$work/none" "$text" && says err "$work/none"
 expect 1 --device cpu --model "$text" "$text" && says err text.txt
-
-# ---- attend --model --------------------------------------------------------------
-subcommand='attend --device cpu --model data/northanger.safetensors'
-head -c 60 data/the-verdict.txt >"$text"
-expect 0 "$text"
-says out 'text.txt: 60 tokens'
-says out 'gpt2: [0-9]* layers of [0-9]* heads'
-says out 'entropy of a row' && says out 'distance of a row'
-says out 'the first 20 of 60 tokens'
-expect 0 --layer 0 --head 1 --words 4 "$text"
-says out '^layer 0, head 1: the first 4 of 60 tokens'
-expect 0 --words 0 --export "$work/attention" "$text"
-grep -q layer "$work/out" && grep -q 'rows attend' "$work/out" &&
-  echo 'a picture of 0 words' && failed=1
-for part in attention.0 entropy.0 distance.0 'clattn.attention 1' \
-  northanger.safetensors; do
-  head -c 8192 "$work/attention" | grep -q "$part" || {
-    echo "no $part in the file"
-    failed=1
-  }
-done
-expect 2 --layer 99 "$text" && says err 'layer: got 99, want 0..'
-expect 2 --head 99 "$text" && says err 'head: got 99, want 0..'
-expect 2 --dim 64 "$text" && says err 'dim.*without --model'
-expect 1 --pair "$text" "$text" && says err pair
-expect 1 data/northanger-abbey.txt && says err 'the model has positions for'
-expect 1 --export "$work/none/file" "$text" && says err "$work/none/file"
-subcommand=attend
-expect 2 --export "$work/x" "$text" && says err 'export.*with --model'
 
 exit $failed

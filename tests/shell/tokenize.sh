@@ -33,6 +33,16 @@ says out "^299	0-3	<b>$"
 says out "^298	5-8	<a>$"
 says out "	\\\\n$"
 
+# What is read is not replaced: neither a folder's files nor the text.
+for command in tokenize 'train --device cpu --steps 1'; do
+  # shellcheck disable=SC2086 # words on purpose
+  expect 1 $command --tokenizer "$work/bpe" --out "$work/bpe/vocab.json" "$text"
+  says err 'vocab.json, a file of .*bpe, want another file than what is read'
+done
+cp "$text" "$work/more/merges.txt"
+expect 1 bpe -n 300 -o "$work/more" "$work/more/merges.txt"
+says err 'than what is read' && same "$work/more/merges.txt" "$text" "the text"
+
 # ---- a model that carries its vocabulary -------------------------------------
 expect 0 train --device cpu --layers 1 --heads 2 --embed 16 --context 16 \
   --steps 6 --eval-every 3 --tokenizer "$work/bpe" --out "$work/model" "$text"
