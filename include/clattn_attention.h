@@ -223,8 +223,8 @@ CLATTN_API clattn_status clattn_attention_write(
 typedef struct clattn_attention_options {
   size_t struct_size;     /* set by clattn_attention_options_init */
   uint32_t watch;         /* CLATTN_WATCH_* but HIDDEN; default 0: STATISTICS |
-                       * QUERY_KEY, and ATTENTION up to 1024 tokens, else TOP |
-                       * MAP */
+                           * QUERY_KEY, and ATTENTION up to 1024 tokens, else
+                           * TOP | MAP */
   clattn_dtype dtype;     /* of attention.N: F16 (default) or F32 */
   int64_t top, map_block; /* defaults as in clattn_model_output */
   int64_t max_tokens;     /* a text is cut to these, as max_length in

@@ -20,11 +20,10 @@ extern "C" {
 
 /* Where to look. */
 typedef enum clattn_view_kind {
-  CLATTN_VIEW_HEAD = 0, /* rows and keys of one head, with labels */
-  CLATTN_VIEW_GRID = 1, /* layers x heads, each a small map, on one scale */
-  CLATTN_VIEW_TOKEN =
-      2,                /* layers x heads, each the bars of one row's weights */
-  CLATTN_VIEW_TABLE = 3 /* text alone: layers x heads as numbers: entropy,
+  CLATTN_VIEW_HEAD = 0,  /* rows and keys of one head, with labels */
+  CLATTN_VIEW_GRID = 1,  /* layers x heads, each a small map, on one scale */
+  CLATTN_VIEW_TOKEN = 2, /* layers x heads, each one row's weights as bars */
+  CLATTN_VIEW_TABLE = 3  /* text alone: layers x heads as numbers: entropy,
                           * distance, weight on the previous and first token */
 } clattn_view_kind;
 
@@ -43,14 +42,12 @@ typedef struct clattn_view_options {
   int64_t layer, head; /* layer < 0: the last (default); head < 0: the mean of
                           * all (default) */
   int64_t row;         /* of TOKEN; < 0: the last (default) */
-  int64_t first,
-      tokens;  /* HEAD, GRID: rows and keys first .. first+tokens-1; of
-                          * CROSS the rows, and all keys. tokens 0 (default): all
-                          * of a picture and of GRID, else as many as fit. Beyond
-                          * what can be drawn, cells are blocks of tokens: the
-                          * mean over their rows, the sum over their keys; where
-                          * that were more than some seconds of work, over a
-                          * sample of the rows, which what is shown says */
+  /* HEAD, GRID: rows and keys first .. first+tokens-1; of CROSS the rows, and all
+   * keys. tokens 0 (default): all of a picture and of GRID, else as many as fit.
+   * Beyond what can be drawn, cells are blocks of tokens: the mean over their
+   * rows, the sum over their keys; where that were more than some seconds of work,
+   * over a sample of the rows, which what is shown says. */
+  int64_t first, tokens;
   bool by_row; /* HEAD: each row by its own largest value, and not all by the
                 * largest; default false */
   const char *title; /* NULL: says what is shown, which else stands below */
@@ -111,8 +108,7 @@ typedef struct clattn_view_html_options {
   const char *state;  /* what the page begins with, in the form of its URL's
                       * hash, as "view=matrix&layer=3&head=1": keys below; NULL:
                       * its own choice */
-  const char *const
-      *names; /* [n_runs] of runs, for people; NULL: the models' */
+  const char *const *names; /* [n_runs] for people; NULL: the models' */
   void (*progress)(void *user, int64_t done, int64_t total); /* may be NULL */
   void *progress_user;
 } clattn_view_html_options;
