@@ -29,6 +29,12 @@ bool view_ok(clattn_status status) {
   return status == CLATTN_OK;
 }
 
+bool view_get_part(const clattn_attention *attention, size_t part,
+                   clattn_attention_part *info) {
+  clattn_attention_part_init(info);
+  return view_ok(clattn_attention_get_part(attention, part, info));
+}
+
 int view_check_numbers(const view_options *o, int64_t layers, int64_t heads) {
   if (o->layer >= layers)
     return view_usage("--layer: got %lld, want 0..%lld", (long long)o->layer,

@@ -56,6 +56,9 @@ const char *view_option_of_model(const view_options *o);
 int view_usage(const char *format, ...) CLI_PRINTF(1, 2);
 /* Prints the library's message unless the status is OK. */
 bool view_ok(clattn_status status);
+/* A part of a recording; prints the library's message if it is not there. */
+bool view_get_part(const clattn_attention *attention, size_t part,
+                   clattn_attention_part *info);
 /* Whether layer and head are there; CLI_OK or CLI_USAGE. */
 int view_check_numbers(const view_options *o, int64_t layers, int64_t heads);
 

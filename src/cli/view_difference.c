@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "view.h"
 
@@ -52,24 +51,13 @@ static bool compare_layer(const comparison *c, int64_t layer, furthest *most) {
   return true;
 }
 
-/* Terminal columns of a text. */
-static int columns_of(const char *text) {
-  int columns = 0;
-  utf8proc_int32_t c;
-  const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text;
-  for (utf8proc_ssize_t n;
-       *at != '\0' && (n = utf8proc_iterate(at, -1, &c)) > 0; at += n)
-    columns += utf8proc_charwidth(c);
-  return columns;
-}
-
 /* A token with its number: "5 was". */
 static void put_token(const clattn_attention_tokens *tokens, int64_t i) {
   enum { COLUMNS = 13, BYTES = 24 };
   char label[BYTES];
   clattn_view_label(tokens->texts[i], label, sizeof label);
   cli_clean(label);
-  const int left = COLUMNS - columns_of(label);
+  const int left = COLUMNS - clattn_kit_label(label, BYTES, NULL);
   printf("%5lld %s%*s", (long long)i, label, left > 1 ? left : 1, "");
 }
 
@@ -172,12 +160,6 @@ static bool comparable(const clattn_attention_part *a,
   return true;
 }
 
-static bool get_part(const clattn_attention *attention, size_t part,
-                     clattn_attention_part *info) {
-  clattn_attention_part_init(info);
-  return view_ok(clattn_attention_get_part(attention, part, info));
-}
-
 /* The part of that name, which one part has at most; *found is how many there are
  * where it is none. False after a message. */
 static bool find_partner(const clattn_attention *attention, const char *name,
@@ -185,7 +167,7 @@ static bool find_partner(const clattn_attention *attention, const char *name,
   const size_t n = clattn_attention_parts(attention);
   for (*found = 0; *found < n; ++*found) {
     clattn_attention_part info;
-    if (!get_part(attention, *found, &info)) return false;
+    if (!view_get_part(attention, *found, &info)) return false;
     if (strcmp(info.name, name) == 0) break;
   }
   return true;
@@ -199,7 +181,7 @@ static bool put_alone(const view_run runs[2], int run, int64_t part) {
     clattn_attention_part info;
     size_t partner;
     if (part >= 0 && (run == 1 || (size_t)part != i)) continue;
-    if (!get_part(runs[run].attention, i, &info) ||
+    if (!view_get_part(runs[run].attention, i, &info) ||
         !find_partner(other, info.name, &partner))
       return false;
     if (partner < clattn_attention_parts(other)) continue;
@@ -217,13 +199,13 @@ bool view_differences(const view_run runs[2], int64_t part) {
   for (c.part = 0; c.part < n; c.part++) {
     clattn_attention_part other;
     if (part >= 0 && (size_t)part != c.part) continue;
-    if (!get_part(c.a, c.part, &c.info) ||
+    if (!view_get_part(c.a, c.part, &c.info) ||
         !find_partner(c.b, c.info.name, &c.partner))
       return false;
     if (c.partner == m) continue;
     pairs++;
-    if (!get_part(c.b, c.partner, &other) || !comparable(&c.info, &other) ||
-        !compare_part(&c))
+    if (!view_get_part(c.b, c.partner, &other) ||
+        !comparable(&c.info, &other) || !compare_part(&c))
       return false;
   }
   if (!put_alone(runs, 0, part) || !put_alone(runs, 1, part)) return false;

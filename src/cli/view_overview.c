@@ -49,8 +49,7 @@ static void tell(const char *what, const extreme *most, const char *before,
 bool view_overview(const clattn_attention *attention, size_t part, bool print,
                    int64_t *layer, int64_t *head) {
   clattn_attention_part info;
-  clattn_attention_part_init(&info);
-  if (!view_ok(clattn_attention_get_part(attention, part, &info))) return false;
+  if (!view_get_part(attention, part, &info)) return false;
   clattn_attention_summary *all = calloc((size_t)info.heads, sizeof *all);
   if (all == NULL) {
     cli_error("no memory for %lld heads", (long long)info.heads);

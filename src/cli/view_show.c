@@ -13,13 +13,6 @@ enum { LABEL_COLUMNS = 14 }; /* of a picture that is not halved */
 
 /* ---- what is there ------------------------------------------------------------- */
 
-/* Prints its own message; false if there is no such part. */
-static bool get_part(const clattn_attention *attention, size_t part,
-                     clattn_attention_part *info) {
-  clattn_attention_part_init(info);
-  return view_ok(clattn_attention_get_part(attention, part, info));
-}
-
 int64_t view_find_part(const view_options *o,
                        const clattn_attention *attention) {
   const size_t n = clattn_attention_parts(attention);
@@ -27,7 +20,7 @@ int64_t view_find_part(const view_options *o,
   int64_t cross = 0; /* of an encoder-decoder what reads the text is shown */
   for (size_t i = 0; i < n; i++) {
     clattn_attention_part part;
-    if (!get_part(attention, i, &part)) return -1;
+    if (!view_get_part(attention, i, &part)) return -1;
     char number[24];
     snprintf(number, sizeof number, "%zu", i);
     if (part.kind == CLATTN_ATTENTION_CROSS) cross = (int64_t)i;
@@ -67,7 +60,7 @@ void view_describe(const clattn_attention *attention, int64_t part, char *text,
   for (size_t i = 0; i < n; i++) {
     clattn_attention_part info;
     if (part >= 0 && (size_t)part != i) continue;
-    if (!get_part(attention, i, &info)) return;
+    if (!view_get_part(attention, i, &info)) return;
     char tokens[64];
     const size_t used = strlen(text);
     put_tokens(&info, tokens, sizeof tokens);
@@ -143,7 +136,7 @@ static bool choose_head(const view_options *o,
                         bool print, view_options *shown) {
   clattn_attention_part info;
   *shown = *o;
-  if (!get_part(attention, part, &info)) return false;
+  if (!view_get_part(attention, part, &info)) return false;
   if (o->head_given && o->layer < 0) shown->layer = info.layers - 1;
   if (!print && shown->layer >= 0) return true; /* nothing to be chosen */
   return view_overview(attention, part, print, &shown->layer, &shown->head);
@@ -264,7 +257,7 @@ static bool put(const view_options *o, const clattn_attention *attention,
   clattn_view_options view;
   clattn_view_terminal terminal;
   clattn_attention_part info;
-  if (!get_part(attention, part, &info)) return false;
+  if (!view_get_part(attention, part, &info)) return false;
   set_view(o, part, &view);
   view.kind = kind;
   clattn_view_terminal_init(&terminal);
@@ -320,7 +313,7 @@ int view_show(const view_options *asked, const view_run *runs, size_t n_runs) {
   clattn_attention_part info;
   const int64_t part = view_find_part(asked, attention);
   if (part < 0) return CLI_USAGE;
-  if (!get_part(attention, (size_t)part, &info)) return CLI_FAILED;
+  if (!view_get_part(attention, (size_t)part, &info)) return CLI_FAILED;
   view_options named = *asked;
   const view_options *o = &named;
   int status = check_numbers(o, &info);

@@ -4,6 +4,9 @@
 
 #include "write.h"
 
+/* Up to so many tokens whole matrices are recorded by default. */
+#define ATTENTION_WHOLE_TOKENS 1024
+
 /* The caller's options, or the defaults for NULL. */
 clattn_status attention_options_take(const clattn_attention_options *given,
                                      uint32_t known,

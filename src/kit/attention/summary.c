@@ -84,8 +84,8 @@ static clattn_status of_weights(const clattn_attention *attention,
 
 /* ---- of what else was recorded --------------------------------------------------------- */
 
-/* Sums of a tensor's numbers, a head after the other: sums [heads], NaN where it
- * is not there. */
+/* Sums of a tensor's numbers: totals [heads], NaN where it is not there. row [n] is
+ * to be filled. */
 static clattn_status add_up(const clattn_attention *attention,
                             const clattn_attention_part *p, int64_t layer,
                             clattn_attention_tensor which, double *totals,
@@ -103,6 +103,27 @@ static clattn_status add_up(const clattn_attention *attention,
   return CLATTN_OK;
 }
 
+/* Sums of entropy and distance over the rows: *totals [2, heads], to free() even on
+ * failure. */
+static clattn_status read_totals(const clattn_attention *attention,
+                                 const clattn_attention_part *p, int64_t layer,
+                                 double **totals) {
+  const size_t heads = (size_t)p->heads;
+  *totals = calloc(heads, 2 * sizeof **totals);
+  float *row = calloc((size_t)p->rows.n, sizeof *row);
+  clattn_status status = *totals != NULL && row != NULL
+                             ? CLATTN_OK
+                             : KIT_OUT_OF_MEMORY("attention summary");
+  if (status == CLATTN_OK)
+    status =
+        add_up(attention, p, layer, CLATTN_ATTENTION_ENTROPY, *totals, row);
+  if (status == CLATTN_OK)
+    status = add_up(attention, p, layer, CLATTN_ATTENTION_DISTANCE,
+                    *totals + heads, row);
+  free(row);
+  return status;
+}
+
 /* keys and weights [heads, n, top]. */
 static void add_top(const clattn_attention_part *p, int64_t head,
                     const int32_t *keys, const float *weights, sums *s) {
@@ -114,11 +135,11 @@ static void add_top(const clattn_attention_part *p, int64_t head,
     }
 }
 
-/* What the summaries are made from: totals [2, heads], row [n], keys and weights
+/* What the summaries are made from: totals [2, heads], keys and weights
  * [heads, n, top]. */
 typedef struct recorded {
   double *totals;
-  float *row, *weights;
+  float *weights;
   int32_t *keys;
 } recorded;
 
@@ -126,14 +147,7 @@ static clattn_status read_recorded(const clattn_attention *attention,
                                    size_t part, const clattn_attention_part *p,
                                    int64_t layer, recorded *r) {
   const size_t heads = (size_t)p->heads, n = (size_t)p->rows.n;
-  r->totals = calloc(heads, 2 * sizeof *r->totals);
-  r->row = calloc(n, sizeof *r->row);
-  if (r->totals == NULL || r->row == NULL)
-    return KIT_OUT_OF_MEMORY("attention summary");
-  KIT_TRY(
-      add_up(attention, p, layer, CLATTN_ATTENTION_ENTROPY, r->totals, r->row));
-  KIT_TRY(add_up(attention, p, layer, CLATTN_ATTENTION_DISTANCE,
-                 r->totals + heads, r->row));
+  KIT_TRY(read_totals(attention, p, layer, &r->totals));
   if (!attention_has(p, CLATTN_ATTENTION_TOP_KEYS)) return CLATTN_OK;
   /* The file has as many: their product does not overflow. */
   const size_t numbers = heads * n * (size_t)p->top;
@@ -163,7 +177,6 @@ static clattn_status of_recorded(const clattn_attention *attention, size_t part,
     summaries[head] = means(p, &s);
   }
   free(r.totals);
-  free(r.row);
   free(r.keys);
   free(r.weights);
   return status;
@@ -176,16 +189,8 @@ static clattn_status take_recorded(const clattn_attention *attention,
                                    clattn_attention_summary *summaries) {
   const size_t heads = (size_t)p->heads;
   const double n = (double)p->rows.n;
-  double *totals = calloc(heads, 2 * sizeof *totals);
-  float *row = calloc((size_t)p->rows.n, sizeof *row);
-  clattn_status status = totals != NULL && row != NULL
-                             ? CLATTN_OK
-                             : KIT_OUT_OF_MEMORY("attention summary");
-  if (status == CLATTN_OK)
-    status = add_up(attention, p, layer, CLATTN_ATTENTION_ENTROPY, totals, row);
-  if (status == CLATTN_OK)
-    status = add_up(attention, p, layer, CLATTN_ATTENTION_DISTANCE,
-                    totals + heads, row);
+  double *totals = NULL;
+  const clattn_status status = read_totals(attention, p, layer, &totals);
   for (size_t h = 0; h < heads && status == CLATTN_OK; h++) {
     if (attention_has(p, CLATTN_ATTENTION_ENTROPY))
       summaries[h].entropy = (float)(totals[h] / n);
@@ -193,7 +198,6 @@ static clattn_status take_recorded(const clattn_attention *attention,
       summaries[h].distance = (float)(totals[heads + h] / n);
   }
   free(totals);
-  free(row);
   return status;
 }
 

@@ -8,8 +8,6 @@
 #include "record.h"
 #include "tokens.h"
 
-#define DEFAULT_TOKENS 1024 /* up to so many, whole matrices by default */
-
 typedef struct recording {
   const clattn_attention_options *options;
   const char *path;
@@ -132,10 +130,10 @@ static clattn_status write_file(clattn_model *model, clattn_queue *queue,
               "text: got %lld tokens, the model has positions for %lld",
               (long long)encoding->n, (long long)config.positions);
   if (options->watch == 0)
-    options->watch =
-        CLATTN_WATCH_STATISTICS | CLATTN_WATCH_QUERY_KEY |
-        (encoding->n <= DEFAULT_TOKENS ? CLATTN_WATCH_ATTENTION
-                                       : CLATTN_WATCH_TOP | CLATTN_WATCH_MAP);
+    options->watch = CLATTN_WATCH_STATISTICS | CLATTN_WATCH_QUERY_KEY |
+                     (encoding->n <= ATTENTION_WHOLE_TOKENS
+                          ? CLATTN_WATCH_ATTENTION
+                          : CLATTN_WATCH_TOP | CLATTN_WATCH_MAP);
   char **texts;
   KIT_TRY(attention_texts_make(tokenizer, encoding->ids, encoding->n, &texts));
   describe(&r->part, &config, encoding, texts);

@@ -8,8 +8,6 @@
 #include "record.h"
 #include "tokens.h"
 
-#define DEFAULT_TOKENS 1024 /* up to so many, whole matrices by default */
-
 /* The tokens of a side, as they lie in memory. */
 typedef struct side {
   int64_t n;
@@ -234,8 +232,8 @@ static clattn_status record(clattn_seq2seq *model, clattn_queue *queue,
   side source = {0}, target = {0};
   char *written = NULL;
   if (options->watch == 0) {
-    const bool whole =
-        encoding->n <= DEFAULT_TOKENS && p->n_target <= DEFAULT_TOKENS;
+    const bool whole = encoding->n <= ATTENTION_WHOLE_TOKENS &&
+                       p->n_target <= ATTENTION_WHOLE_TOKENS;
     options->watch = CLATTN_WATCH_STATISTICS | CLATTN_WATCH_QUERY_KEY |
                      (whole ? CLATTN_WATCH_ATTENTION : 0);
   }

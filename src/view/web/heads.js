@@ -670,18 +670,6 @@ class HeadsView extends CanvasView {
     return lines;
   }
 
-  leave() {
-    this.pointed = '-1,-1';
-    this.app.point(-1, -1, 0);
-    this.app.tooltip(null);
-  }
-
-  tap(x, y) {
-    const at = this.at(x, y) || {row: -1, key: -1};
-    this.pointed = `${at.row},${at.key}`;
-    this.app.lock(at.row, at.key);
-  }
-
   grab(x, y) {
     if (!this.bar.contains(x, y)) {
       return undefined;

@@ -590,18 +590,6 @@ class MatrixView extends CanvasView {
       `row ${row}, key ${key}`, App.cell(frame, row, key)];
   }
 
-  leave() {
-    this.pointed = '-1,-1';
-    this.app.point(-1, -1, 0);
-    this.app.tooltip(null);
-  }
-
-  tap(x, y) {
-    const at = this.at(x, y) || {row: -1, key: -1};
-    this.pointed = `${at.row},${at.key}`;
-    this.app.lock(at.row, at.key);
-  }
-
   grab(x, y) {
     const bar = [this.along, this.across].find((one) => one.contains(x, y));
     if (bar) {

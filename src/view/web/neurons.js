@@ -613,9 +613,7 @@ class NeuronView extends CanvasView {
       this.element = -1;
       this.surface.request();
     }
-    this.pointed = '-1,-1';
-    this.app.point(-1, -1, 0);
-    this.app.tooltip(null);
+    super.leave();
   }
 
   tap(x, y) {

@@ -89,6 +89,21 @@ class CanvasView {
     surface.paintNow();
     return pen.finish(Colors.theme().paper);
   }
+
+  // ---- The pointer ----------------------------------------------------------
+
+  leave() {
+    this.pointed = '-1,-1';
+    this.app.point(-1, -1, 0);
+    this.app.tooltip(null);
+  }
+
+  // at(x, y) is the {row, key} that is there, or null.
+  tap(x, y) {
+    const at = this.at(x, y) || {row: -1, key: -1};
+    this.pointed = `${at.row},${at.key}`;
+    this.app.lock(at.row, at.key);
+  }
 }
 
 CanvasView.NARROWEST = 760;   // pixels: so that two runs lie side by side
